@@ -1,0 +1,1 @@
+"""The same kernel on one machine or on a cluster."""

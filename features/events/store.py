@@ -1,0 +1,225 @@
+"""The event store: `manifest.json` names the segments, words and tables in force; all else is immutable files.
+
+A change writes new files beside the old ones, makes them durable and then swaps the manifest by one rename. A process
+killed at any point leaves the old manifest in force, and whatever it did not name is swept away by the next change.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features import loops
+from features.errors import UserError
+from features.events import columns as c
+from features.events.intake import Columns, Words, hash_array
+from features.events.segments import Segment, SegmentMeta, sync
+from features.timeline import Facts, Timeline
+
+FORMAT = 1
+CHUNK_ROWS = 1_000_000
+
+
+class Store:
+    """A store opened for reading: an unchanging view, whatever is ingested meanwhile."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path, self.manifest = path, manifest
+        self.segments = [
+            Segment(path / "segments" / meta["id"], SegmentMeta.from_json(meta)) for meta in manifest["segments"]
+        ]
+        files = manifest["words"]
+        self.words = {name: Words(_read_texts(path / files[name]) if name in files else ()) for name in c.CODED}
+        self._facts: Facts | None = None
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Store":
+        path = Path(path)
+        for attempt in range(3):
+            manifest = read_manifest(path)
+            if manifest is None:
+                raise UserError(f"no store at {path}: make one with `ebbtide ingest SOURCE --store {path}`")
+            try:
+                return cls(path, manifest)
+            except FileNotFoundError:  # an ingest swept what the manifest we read still named: read it again
+                if attempt == 2:
+                    raise
+        raise AssertionError
+
+    @property
+    def rows(self) -> int:
+        return sum(segment.meta.rows for segment in self.segments)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First and last instant of the log, µs."""
+        return min(s.meta.first_ts for s in self.segments), max(s.meta.last_ts for s in self.segments)
+
+    @property
+    def user_hashes(self) -> np.ndarray:
+        """Hashes of all users, ascending."""
+        if len(self.segments) == 1:
+            return self.segments[0].user_hash
+        return np.unique(np.concatenate([s.user_hash for s in self.segments]))
+
+    def table(self, name: str) -> pa.Table | None:
+        """The `items` or `users` table, if the source had one."""
+        file = self.manifest["tables"].get(name)
+        return pq.read_table(self.path / file) if file else None
+
+    @property
+    def facts(self) -> Facts:
+        """What the log as a whole tells: when each kind, column and category was first known."""
+        if self._facts is None:
+            self._facts = self._read_facts()
+        return self._facts
+
+    def _read_facts(self) -> Facts:
+        kinds: dict[str, int] = {}
+        columns: dict[str, int] = {}
+        categories = np.full(len(self.words[c.CATEGORY]), c.NEVER)
+        for segment in self.segments:
+            for code, known in segment.meta.kinds_known.items():
+                text = self.words[c.KIND].texts[code]
+                kinds[text] = min(kinds.get(text, c.NEVER), known)
+            for name, known in segment.meta.columns_known.items():
+                columns[name] = min(columns.get(name, c.NEVER), known)
+            size = segment.category_known.size
+            categories[:size] = np.minimum(categories[:size], segment.category_known)
+        file = self.manifest["item_category"]
+        item_category = np.fromfile(self.path / file, np.int32) if file else None
+        return Facts(tuple(self.words[c.KIND].texts), kinds, columns, categories, item_category)
+
+    def digest(self, as_of: int = c.NEVER) -> str:
+        """Name of the log known before `as_of`: its row count and a sum of its rows' hashes, whatever their order."""
+        rows, total = 0, 0
+        for segment in self.segments:
+            for piece in segment.pieces():
+                known = segment.known(piece) < as_of
+                users = np.searchsorted(segment.offsets, np.arange(piece.start, piece.stop), side="right") - 1
+                row_hash = segment.column("tie")[piece].copy()
+                loops.fold(row_hash, segment.user_hash[users], np.uint64(1), np.uint64(0))
+                rows += int(known.sum())
+                total = (total + int(row_hash[known].sum(dtype=np.uint64))) % 2**64
+        return f"{rows}-{total:016x}"
+
+    def chunks(self, rows: int = CHUNK_ROWS) -> list[tuple[int, int]]:
+        """Ranges `[low, high)` of user hashes that cover all users, each of about `rows` events."""
+        if not self.segments:
+            return []
+        largest = max(self.segments, key=lambda s: s.meta.rows)
+        parts = max(1, round(self.rows / rows))
+        starts = np.searchsorted(largest.offsets, np.arange(1, parts) * largest.meta.rows // parts)
+        cuts = [0, *sorted({int(h) for h in largest.user_hash[np.minimum(starts, largest.meta.users - 1)]}), 2**64]
+        return list(zip(cuts, cuts[1:], strict=False))
+
+    def timelines(self, rows: int = CHUNK_ROWS) -> Iterator[Timeline]:
+        """All users, bucket by bucket."""
+        for chunk in self.chunks(rows):
+            yield self.timeline(chunk)
+
+    def timeline(self, chunk: tuple[int, int]) -> Timeline:
+        """The users whose hash lies in `[low, high)`, by ascending hash."""
+        parts = []
+        for segment in self.segments:
+            first, stop = (
+                int(np.searchsorted(segment.user_hash, np.uint64(h))) if h < 2**64 else segment.meta.users
+                for h in chunk
+            )
+            if stop > first:
+                rows = slice(int(segment.offsets[first]), int(segment.offsets[stop]))
+                columns = {name: segment.column(name)[rows] for name in segment.meta.columns}
+                offsets = segment.offsets[first : stop + 1] - rows.start
+                parts.append((segment.user_hash[first:stop], segment.user_ids[first:stop], offsets, columns))
+        if len(parts) == 1:
+            _, ids, offsets, columns = parts[0]
+            return Timeline(ids, offsets, columns, self.facts)
+        hashes = np.unique(np.concatenate([h for h, *_ in parts])) if parts else np.empty(0, np.uint64)
+        owners = [np.searchsorted(hashes, h) for h, *_ in parts]
+        ids = np.empty(hashes.size, object)
+        for owner, (_, texts, *_) in zip(owners, parts, strict=True):
+            ids[owner] = texts.to_numpy(zero_copy_only=False)
+        users = [np.repeat(owner, np.diff(offsets)) for owner, (_, _, offsets, _) in zip(owners, parts, strict=True)]
+        return self._merged(pa.array(ids, pa.string()), users, [columns for *_, columns in parts])
+
+    def timeline_of(self, user_ids: Sequence[str], sent: tuple[Columns, np.ndarray] | None = None) -> Timeline:
+        """The named users in the order given, strangers without events; `sent` adds encoded events and their users."""
+        hashes = hash_array(pa.array(user_ids, pa.string()))
+        users, parts = [], []
+        for segment in self.segments:
+            at = np.minimum(np.searchsorted(segment.user_hash, hashes), max(segment.meta.users - 1, 0))
+            for user in np.flatnonzero(segment.user_hash[at] == hashes) if segment.meta.users else ():
+                row = int(at[user])
+                if segment.user_ids[row].as_py() != user_ids[user]:
+                    continue
+                rows = slice(int(segment.offsets[row]), int(segment.offsets[row + 1]))
+                users.append(np.full(rows.stop - rows.start, user, np.int64))
+                parts.append({name: segment.column(name)[rows] for name in segment.meta.columns})
+        if sent is not None:
+            parts.append(sent[0])
+            users.append(sent[1])
+        return self._merged(pa.array(user_ids, pa.string()), users, parts)
+
+    def _merged(self, ids: pa.Array, users: list[np.ndarray], parts: list[Columns]) -> Timeline:
+        """Rows of several segments in the order user, instant, content."""
+        names = dict.fromkeys(name for part in parts for name in part if name != "key")
+        user = np.concatenate([np.empty(0, np.int64), *users])
+        columns = {
+            name: np.concatenate([_values(part, name, rows.size) for part, rows in zip(parts, users, strict=True)])
+            for name in names
+        } or {c.TS: np.empty(0, np.int64), c.KIND: np.empty(0, np.uint8), "tie": np.empty(0, np.uint64)}
+        order = np.lexsort((columns["tie"], columns[c.TS], user))
+        offsets = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(np.bincount(user, minlength=len(ids)), out=offsets[1:])
+        return Timeline(ids, offsets, {name: values[order] for name, values in columns.items()}, self.facts)
+
+
+def _values(part: Columns, name: str, rows: int) -> np.ndarray:
+    """A column of one part, or what stands for it where that part has none."""
+    if name in part:
+        return part[name]
+    if name in c.HASHED:
+        return np.zeros(rows, np.uint64)
+    dtype = "int64" if name in c.TIMES else c.NUMBERS[name][1] if name in c.NUMBERS else "int32"
+    return np.full(rows, c.MONEY if name == c.QUANTITY else -1, dtype)
+
+
+def empty_manifest() -> dict[str, Any]:
+    """The manifest of a store without events."""
+    return {"format": FORMAT, "segments": [], "words": {}, "tables": {}, "item_category": None}
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest in force at `path`, if there is one."""
+    try:
+        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(
+            f"{path / 'manifest.json'} is not readable ({error}); restore it or ingest with --replace"
+        ) from error
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"the store at {path} has format {manifest.get('format')}, this version reads {FORMAT}: --replace it"
+        )
+    return manifest
+
+
+def _read_texts(path: Path) -> list[str]:
+    texts: list[str] = json.loads(path.read_text())
+    return texts
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file in one durable step."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(value, indent=1, sort_keys=True))
+    sync(beside)
+    beside.rename(path)
+    sync(path.parent)

@@ -1,0 +1,67 @@
+"""Moment x signals → a named float32 matrix."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from features import signals as catalogue
+from features.events import columns as c
+from features.signals import Signal
+from features.timeline import Array, Moment, Timeline
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Signals of users at one moment, a row each, by ascending hash of the user's id.
+
+    Attributes:
+        values: float32[users, signals]; NaN where not observed.
+        purchases_after: int64[users], purchases in the outcome window; None if no horizon was asked for.
+    """
+
+    user_ids: pa.Array
+    as_of: int
+    signals: tuple[Signal, ...]
+    values: Array
+    purchases_after: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def names(self) -> list[str]:
+        return [signal.name for signal in self.signals]
+
+    @property
+    def churned(self) -> Array:
+        """bool[users]: no purchase in the outcome window."""
+        assert self.purchases_after is not None, "ask for the matrix with a horizon to have outcomes"
+        return self.purchases_after == 0
+
+    def column(self, name: str) -> Array:
+        return self.values[:, self.names.index(name)]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """user_id, one column a signal and, with a horizon, `purchases_after` and `churned`."""
+        frame = pd.DataFrame(self.values, columns=self.names)
+        frame.insert(0, c.USER_ID, self.user_ids.to_pandas())
+        if self.purchases_after is not None:
+            frame = frame.assign(purchases_after=self.purchases_after, churned=self.churned)
+        return frame
+
+
+def evaluate(moment: Moment, signals: Sequence[Signal]) -> Array:
+    """float32[signals, users] at a moment."""
+    out = np.empty((len(signals), moment.present.size), np.float32)
+    with np.errstate(over="ignore"):
+        for row, signal in zip(out, signals, strict=True):
+            row[:] = signal.compute(moment)
+    return out
+
+
+def moments_of(timeline: Timeline, as_of: Sequence[int], signals: tuple[Signal, ...]) -> list[Moment]:
+    """The moments of a timeline, planned for these signals: each compiled pass runs once for all of them."""
+    return timeline.as_of(as_of, catalogue.plan(signals))
