@@ -279,16 +279,40 @@ def decayed_sums(offsets, ts, known, values, as_of, half_lives, counting, out):
                 out[m, h, u] = total
 
 
-@numba.njit(types.int64[::1](I64, I64, I64, I64, types.int64, types.int64), **_options)
-def time_to_next(offsets, ts, known, session, as_of, idle):
-    """µs from each row to the user's next known row, where that follows within `idle` in the same session; else -1."""
+@numba.njit(types.boolean(I64, I64, U8, types.int64, types.int64, types.int64, types.int64, types.int64), **_options)
+def _goes_on(session, known, wanted, first, stop, later_first, later_stop, as_of):
+    """Does a known wanted row of `[first, stop)` share its session (0: none) with a known row of the later rows?"""
+    for i in range(first, stop):
+        if wanted[i] and known[i] < as_of and session[i] != 0:
+            for j in range(later_first, later_stop):
+                if session[j] == session[i] and known[j] < as_of:
+                    return True
+    return False
+
+
+@numba.njit(types.int64[::1](I64, I64, I64, I64, U8, types.int64, types.int64), **_options)
+def time_to_next(offsets, ts, known, session, wanted, as_of, idle):
+    """µs from each instant with wanted rows to the user's next one, if within `idle` and in the same session.
+
+    One of the instant's wanted rows carries it, so that the order of rows of one instant does not matter; else -1.
+    """
     out = np.full(ts.size, -1, np.int64)
     for u in range(offsets.size - 1):
-        newer = -1
-        for i in range(offsets[u + 1] - 1, offsets[u] - 1, -1):
-            if known[i] >= as_of:
-                continue
-            if newer >= 0 and ts[newer] - ts[i] <= idle and session[newer] == session[i]:
-                out[i] = ts[newer] - ts[i]
-            newer = i
+        later_first, later_stop = 0, 0
+        stop = offsets[u + 1]
+        while stop > offsets[u]:
+            start, carrier, is_known = stop, -1, False
+            while start > offsets[u] and ts[start - 1] == ts[stop - 1]:
+                start -= 1
+                if known[start] < as_of:
+                    is_known = True
+                    if wanted[start]:
+                        carrier = start
+            if carrier >= 0 and later_stop > 0:
+                wait = ts[later_first] - ts[carrier]
+                if wait <= idle and _goes_on(session, known, wanted, start, stop, later_first, later_stop, as_of):
+                    out[carrier] = wait
+            if is_known:
+                later_first, later_stop = start, stop
+            stop = start
     return out

@@ -235,13 +235,20 @@ class _Passes:
                     loops.window_sums(*events, dwell, self.as_of[one], until[one], widths, False, out[one])
 
     def _derived_dwell(self, kind: str, as_of: int) -> Array:
-        """Where the log has no dwell: ms from each event to the user's next one in the session, as known at the moment."""
+        """Where the log has no dwell: ms from each instant to the user's next one in the session, as known by then.
+
+        The time after an instant with several events of the kind counts once. An event without a session, in a log
+        that has them, is in no session.
+        """
         made = self.timeline.stream(c.MADE)
         session = self.timeline.values(c.MADE, c.SESSION_ID)
         if not self.timeline.facts.column_observed(c.SESSION_ID, as_of):
-            session = np.zeros_like(session)
-        waits = loops.time_to_next(made.offsets, made.ts, made.known, session, as_of, c.SESSION_IDLE)
-        return np.where(waits >= 0, waits // 1_000, -1)[np.searchsorted(made.rows, self.timeline.stream(kind).rows)]
+            session = np.ones_like(session)
+        place = np.searchsorted(made.rows, self.timeline.stream(kind).rows)
+        wanted = np.zeros(made.rows.size, np.uint8)
+        wanted[place] = 1
+        waits = loops.time_to_next(made.offsets, made.ts, made.known, session, wanted, as_of, c.SESSION_IDLE)
+        return np.where(waits >= 0, (waits + 500) // 1_000, -1)[place]
 
     def _same(self, kind: str, column: str, newer: bool) -> Array:
         """Neighbouring event of the same order, item …; an event without an order is an order of its own."""

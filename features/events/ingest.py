@@ -15,12 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.durable import replace as replace_text
+from features.durable import sync
 from features.errors import UserError
 from features.events import columns as c
 from features.events import sources
 from features.events.intake import Intake, Report, Words, encode
-from features.events.segments import Segment, SegmentMeta, Spill, keep_rows, losers, spill_to_segment, sync
-from features.events.store import Store, empty_manifest, read_manifest, write_json
+from features.events.segments import Segment, SegmentMeta, Spill, keep_rows, losers, spill_to_segment
+from features.events.store import Store, empty_manifest, read_manifest
 
 Progress = Callable[[int], None]
 
@@ -54,12 +56,11 @@ def ingest(
     Raises:
         UserError: the source cannot be read, lacks a required column, or too many of its rows are bad.
     """
-    existing = read_manifest(path)
     fresh = not path.exists()
     work = path / "tmp" / uuid.uuid4().hex
     with _locked(path):
         try:
-            old = Store(path, existing) if existing and not replace else Store(path, empty_manifest())
+            old = Store(path, (None if replace else read_manifest(path)) or empty_manifest())
             work.mkdir(parents=True)
             change = _Change(old, work, threads)
             change.read(source, now, max_rejected, progress)
@@ -177,7 +178,7 @@ class _Change:
                 sync(path / file)
         for name in ("segments", "words", "tables", "rejected"):
             sync(path / name)
-        write_json(path / "manifest.json", manifest)
+        replace_text(path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
         _sweep(path, manifest)
 
 
@@ -220,6 +221,8 @@ def _sweep(path: Path, manifest: dict[str, Any]) -> None:
         for entry in (path / folder).iterdir():
             if f"{folder}/{entry.name}" not in named:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for beside in path.glob(".manifest.json.*"):
+        beside.unlink()
 
 
 @contextmanager

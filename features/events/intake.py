@@ -166,7 +166,10 @@ def validation_query(types: Mapping[str, str], now: int) -> str:
 
 
 def _text(name: str, types: Mapping[str, str]) -> str:
-    text = f"nullif(CAST(s.\"{name}\" AS VARCHAR), '')"
+    value = f's."{name}"'
+    text = f"nullif(CAST({value} AS VARCHAR), '')"
+    if types[name] in ("DOUBLE", "FLOAT"):  # a column of whole numbers with gaps, as pandas writes it
+        text = f"CASE WHEN NOT isnan({value}) THEN coalesce(CAST(TRY_CAST({value} AS BIGINT) AS VARCHAR), {text}) END"
     if name == c.USER_ID and c.DEVICE_ID in types:  # an anonymous device has a timeline of its own
         return f"coalesce({text}, 'device:' || nullif(CAST(s.\"{c.DEVICE_ID}\" AS VARCHAR), ''))"
     return text
@@ -174,7 +177,7 @@ def _text(name: str, types: Mapping[str, str]) -> str:
 
 def _instant(name: str, kind: str) -> str:
     if kind.startswith(("TIMESTAMP", "DATE", "VARCHAR")):
-        zoned = "TIMESTAMPTZ" if kind.startswith("VARCHAR") or "ZONE" in kind else "TIMESTAMP"
+        zoned = "TIMESTAMPTZ" if kind.startswith("VARCHAR") or "ZONE" in kind or "TZ" in kind else "TIMESTAMP"
         return f'TRY_CAST(s."{name}" AS {zoned})'
     raise UserError(
         f"the column {name} is {kind}, not a time; turn it into one in a .sql source, "

@@ -1,6 +1,5 @@
 """A segment: one batch of events on disk, sorted by user, each column one memory-mappable file of plain numbers."""
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from features import loops
+from features.durable import sync
 from features.errors import UserError
 from features.events import columns as c
 from features.events.intake import Columns
@@ -230,8 +230,9 @@ def keep_rows(segment: Segment, keep: np.ndarray, folder: Path) -> SegmentMeta:
 def losers(new: Segment, old: Sequence[Segment], ids_given: bool) -> tuple[np.ndarray, list[np.ndarray], int]:
     """Which rows give way to another row of the same identity.
 
-    Of two rows with one key the one that arrived earlier stays; without arrivals, the one ingested earlier, and within
-    one batch the earlier instant, then the smaller content hash, so that the order of rows does not matter.
+    Of two rows with one key the one that was known earlier stays, so that no later row changes what was known before;
+    of two known at once the one ingested earlier, and within one batch the earlier instant, then the smaller content
+    hash, so that the order of rows does not matter.
 
     Returns:
         mask over the new segment's rows, masks over each old segment's rows, and how many of the losing rows had
@@ -240,11 +241,11 @@ def losers(new: Segment, old: Sequence[Segment], ids_given: bool) -> tuple[np.nd
     lost = np.zeros(new.meta.rows, bool)
     lost_old = [np.zeros(segment.meta.rows, bool) for segment in old]
     key, tie = new.column("key"), new.column("tie")
-    arrival = _arrival(new, slice(None))
+    known = new.known(slice(None))
     conflicts = 0
     order = np.argsort(key, kind="stable")
     if ids_given:
-        order = np.lexsort((tie, new.column(c.TS), arrival, key))
+        order = np.lexsort((tie, new.column(c.TS), known, key))
         again = np.flatnonzero(key[order[1:]] == key[order[:-1]]) + 1
         lost[order[again]] = True
         conflicts += int((tie[order[again]] != tie[order[again - 1]]).sum())
@@ -257,24 +258,8 @@ def losers(new: Segment, old: Sequence[Segment], ids_given: bool) -> tuple[np.nd
             match = np.flatnonzero(ranked[at] == theirs)
             mine = order[at[match]]
             differs = segment.column("tie")[rows][match] != tie[mine]
-            new_wins = differs & (arrival[mine] < _arrival(segment, rows)[match])
+            new_wins = differs & (known[mine] < segment.known(rows)[match])
             conflicts += int(differs.sum())
             lost[mine[~new_wins]] = True
             lost_theirs[rows.start + match[new_wins]] = True
     return lost, lost_old, conflicts
-
-
-def _arrival(segment: Segment, rows: slice) -> np.ndarray:
-    """When each event arrived; 0, before everything, where the log does not say."""
-    if c.ARRIVED_AT not in segment.meta.columns:
-        return np.zeros(segment.column("key")[rows].size, np.int64)
-    return segment.column(c.ARRIVED_AT)[rows]
-
-
-def sync(path: Path) -> None:
-    """Make a file or a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,5 +1,7 @@
 """A source, whatever its form, as a DuckDB relation: a `.sql` query, or a CSV, Parquet or JSON-lines file."""
 
+import csv
+import gzip
 import importlib.util
 import os
 import re
@@ -60,19 +62,38 @@ def open_relation(path: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.D
         if path.suffix == ".sql":
             folder = str(path.resolve().parent).replace("'", "''")
             connection.execute(f"SET file_search_path = '{folder}'")
-            return connection.sql(_fill_in(path.read_text(), path).strip().rstrip(";"))
+            relation = connection.sql(_fill_in(path.read_text(), path).strip().rstrip(";"))
+            if relation is None:
+                raise UserError(f"{path} holds no query: it must be one SELECT that yields the columns of the contract")
+            return relation
         if path.name.endswith(".parquet"):
             return connection.read_parquet(str(path))
         if ".csv" in path.name:
-            return connection.sql("SELECT * FROM read_csv(?, header = true, all_varchar = true)", params=[str(path)])
+            return _open_csv(path, connection)
         described = connection.execute(
-            "DESCRIBE SELECT * FROM read_json(?, format = 'newline_delimited')", [str(path)]
+            "DESCRIBE SELECT * FROM read_json(?, format = 'newline_delimited', sample_size = -1)", [str(path)]
         ).fetchall()
         columns = ", ".join(f"{_quoted(name, chr(39))}: 'VARCHAR'" for name, *_ in described)
         query = f"SELECT * FROM read_json(?, format = 'newline_delimited', columns = {{{columns}}})"
         return connection.sql(query, params=[str(path)])
-    except (duckdb.Error, UnicodeDecodeError) as error:
+    except (duckdb.Error, UnicodeDecodeError, OSError, EOFError, csv.Error) as error:
         raise unreadable(path, error) from error
+
+
+def _open_csv(path: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+    """Columns and separator are those of the first line. DuckDB is not to guess them: where a later line has more or
+    fewer fields it would skip lines until they fit."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        head = file.readline().decode("utf-8-sig")
+    separator = max(",;\t|", key=head.count)
+    names = next(csv.reader([head], delimiter=separator), [])
+    if not all(names) or len(set(names)) < len(names) or not names:
+        raise UserError(f"{path}: its first line must name the columns, each once; it is {head.strip()[:200]!r}")
+    columns = ", ".join(f"{_quoted(name, chr(39))}: 'VARCHAR'" for name in names)
+    query = f"""
+        SELECT * FROM read_csv(?, auto_detect = false, header = true, delim = '{separator}', quote = '"', escape = '"',
+                               columns = {{{columns}}})"""
+    return connection.sql(query, params=[str(path)])
 
 
 def unreadable(path: Path, error: Exception) -> UserError:

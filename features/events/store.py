@@ -5,7 +5,6 @@ killed at any point leaves the old manifest in force, and whatever it did not na
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from features import loops
 from features.errors import UserError
 from features.events import columns as c
 from features.events.intake import Columns, Words, hash_array
-from features.events.segments import Segment, SegmentMeta, sync
+from features.events.segments import Segment, SegmentMeta
 from features.timeline import Facts, Timeline
 
 FORMAT = 1
@@ -35,6 +34,11 @@ class Store:
         ]
         files = manifest["words"]
         self.words = {name: Words(_read_texts(path / files[name]) if name in files else ()) for name in c.CODED}
+        self._tables = {
+            name: pa.memory_map(str(path / file)).read_buffer() for name, file in manifest["tables"].items()
+        }
+        file = manifest["item_category"]
+        self._item_category = np.fromfile(path / file, np.int32) if file else None
         self._facts: Facts | None = None
 
     @classmethod
@@ -65,12 +69,12 @@ class Store:
         """Hashes of all users, ascending."""
         if len(self.segments) == 1:
             return self.segments[0].user_hash
-        return np.unique(np.concatenate([s.user_hash for s in self.segments]))
+        return np.unique(np.concatenate([np.empty(0, np.uint64), *(s.user_hash for s in self.segments)]))
 
     def table(self, name: str) -> pa.Table | None:
         """The `items` or `users` table, if the source had one."""
-        file = self.manifest["tables"].get(name)
-        return pq.read_table(self.path / file) if file else None
+        table = self._tables.get(name)
+        return pq.read_table(pa.BufferReader(table)) if table is not None else None
 
     @property
     def facts(self) -> Facts:
@@ -91,9 +95,7 @@ class Store:
                 columns[name] = min(columns.get(name, c.NEVER), known)
             size = segment.category_known.size
             categories[:size] = np.minimum(categories[:size], segment.category_known)
-        file = self.manifest["item_category"]
-        item_category = np.fromfile(self.path / file, np.int32) if file else None
-        return Facts(tuple(self.words[c.KIND].texts), kinds, columns, categories, item_category)
+        return Facts(tuple(self.words[c.KIND].texts), kinds, columns, categories, self._item_category)
 
     def digest(self, as_of: int = c.NEVER) -> str:
         """Name of the log known before `as_of`: its row count and a sum of its rows' hashes, whatever their order."""
@@ -214,12 +216,3 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 def _read_texts(path: Path) -> list[str]:
     texts: list[str] = json.loads(path.read_text())
     return texts
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file in one durable step."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(value, indent=1, sort_keys=True))
-    sync(beside)
-    beside.rename(path)
-    sync(path.parent)

@@ -1,0 +1,1 @@
+"""Signals in, answers out: score, explain, save and load."""

@@ -1,0 +1,1 @@
+"""Fit, backtest, compare, track and promote models."""

@@ -1,0 +1,67 @@
+"""Rolling-origin evaluation: which moments to train on, and which later ones to test on."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from features.errors import UserError
+from features.events.columns import DAY
+from features.events.store import Store
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Moments (µs), newest first. A test moment is predicted by a model whose outcome windows end at or before it."""
+
+    as_of: int
+    horizon: int
+    train: tuple[int, ...]
+    tests: tuple[int, ...]
+
+    def train_for(self, test: int) -> tuple[int, ...]:
+        """The training moments whose outcome windows end at or before a test moment."""
+        return tuple(moment for moment in self.train if moment + self.horizon * DAY <= test)
+
+
+def schedule(first: int, as_of: int, *, horizon: int, lookback: int, stride: int, tests: int) -> Schedule:
+    """Moments for training as of `as_of` on a log whose first purchase is at `first` (µs); all else in days.
+
+    Nothing at or after `as_of` is read: the newest moment is one horizon before it. Training moments go back from there
+    by `stride` (at most half a horizon) while half a look-back of log lies before them; test moments start at the newest
+    too and lie a month apart (or a horizon, if that is shorter), as many as asked for and as have training moments.
+
+    Raises:
+        UserError: the log is too short; the message names the earliest possible `as_of`.
+    """
+    earliest = first + (2 * horizon + 2) * DAY
+    if as_of < earliest:
+        raise UserError(
+            f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first)}, and training plus one "
+            f"test need two outcome windows of {horizon} days, so --as-of must be {show(earliest)} or later; "
+            f"or choose a shorter --horizon"
+        )
+    history = min(lookback // 2 * DAY, (as_of - first - 2 * horizon * DAY) // 2)
+    newest = as_of - horizon * DAY
+    step = max(1, min(stride, horizon // 2)) * DAY
+    train = tuple(range(newest, first + history - 1, -step))
+    apart = max(1, min(horizon, 30)) * DAY
+    oldest_trained = train[-1] + horizon * DAY
+    return Schedule(as_of, horizon, train, tuple(t for i in range(tests) if (t := newest - i * apart) >= oldest_trained))
+
+
+def first_purchase(store: Store) -> int:
+    """Instant of the log's first purchase (µs).
+
+    Raises:
+        UserError: it has none.
+    """
+    first = store.facts.kinds_known.get("purchase")
+    if first is None:
+        kinds = ", ".join(sorted(store.facts.kinds_known)) or "none"
+        raise UserError(f"the log has no event of kind purchase (its kinds: {kinds}); map yours to it in a .sql source")
+    return first
+
+
+def show(instant: int) -> str:
+    """An instant (µs) for people: a date, with the time of day if it has one."""
+    moment = datetime.fromtimestamp(instant / 1e6, UTC)
+    return f"{moment:%Y-%m-%d}" if instant % DAY == 0 else f"{moment:%Y-%m-%dT%H:%M:%S}Z"
