@@ -53,12 +53,13 @@ class Matrix:
         return frame
 
 
-def evaluate(moment: Moment, signals: Sequence[Signal]) -> Array:
-    """float32[signals, users] at a moment."""
-    out = np.empty((len(signals), moment.present.size), np.float32)
+def evaluate(moment: Moment, signals: Sequence[Signal], users: Array) -> Array:
+    """float32[signals, chosen users] at a moment; `users` is a mask over the timeline's."""
+    chosen: Array | slice = slice(None) if users.all() else np.flatnonzero(users)
+    out = np.empty((len(signals), int(users.sum())), np.float32)
     with np.errstate(over="ignore"):
         for row, signal in zip(out, signals, strict=True):
-            row[:] = signal.compute(moment)
+            row[:] = signal.compute(moment)[chosen]
     return out
 
 

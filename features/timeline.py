@@ -1,11 +1,11 @@
 """Timeline and Moment: what can be asked of users' pasts.
 
 A `Timeline` holds the events of a bucket of users; `timeline.as_of(moments)` gives a `Moment` each. Signals are plain
-functions of a `Moment` that use its few primitives and nothing else. Behind them `_Passes` runs the compiled loops,
-once for all moments and for all the windows that the signals are known to ask for.
+functions of a `Moment` that use its few primitives and nothing else. Behind them `_Passes` goes over the events once for
+all moments and for all the windows that the signals are known to ask for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -79,7 +79,6 @@ class Stream:
     rows: Array
     offsets: Array
     ts: Array
-    known: Array
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,18 @@ class Timeline:
 
     @cached_property
     def known(self) -> Array:
+        """Last instant (µs) at which each event was still unknown: its own, or just before it arrived."""
         ts = self.columns[c.TS]
         return np.maximum(ts, self.columns[c.ARRIVED_AT] - 1) if c.ARRIVED_AT in self.columns else ts
+
+    def known_before(self, instant: int) -> "Timeline":
+        """The timeline without what had happened before an instant (µs) and was not known then; itself if all was."""
+        ts, known = self.columns[c.TS], self.known
+        if known is ts or not ((ts < instant) & (known >= instant)).any():
+            return self
+        rows = np.flatnonzero(known < instant)
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Timeline(self.user_ids, np.searchsorted(rows, self.offsets), columns, self.facts)
 
     def column(self, name: str) -> Array:
         """A column, -1 (ids: 0) where there is no value; an event's category is its own, else its item's."""
@@ -130,109 +139,138 @@ class Timeline:
     def _select(self, kind: str) -> Stream:
         ts = self.columns[c.TS]
         if kind == c.ANY:
-            return Stream(np.arange(ts.size), self.offsets, ts, self.known)
-        wanted = np.full(256, kind == c.MADE, np.uint8)
+            return Stream(np.arange(ts.size), self.offsets, ts)
+        wanted = np.full(256, kind == c.MADE)
         for code, text in enumerate(self.facts.kinds):
             wanted[code] = text not in c.NOT_BY_USER if kind == c.MADE else text == kind
-        rows, offsets = loops.select(self.offsets, self.columns[c.KIND], wanted)
-        times = ts[rows]
-        return Stream(rows, offsets, times, times if self.known is ts else self.known[rows])
+        chosen = wanted[self.columns[c.KIND]]
+        if chosen.all():
+            return self.stream(c.ANY)
+        rows = np.flatnonzero(chosen)
+        return Stream(rows, np.searchsorted(rows, self.offsets), ts[rows])
 
     def values(self, kind: str, column: str) -> Array:
         """A column of a stream as int64."""
-        key = (kind, column)
-        values = self._cache.get(key)
-        if not isinstance(values, np.ndarray):
-            values = self.column(column)[self.stream(kind).rows]
-            values = self._cache[key] = values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)
-        return values
+        rows, values = self.stream(kind).rows, self.column(column)
+        values = values if rows.size == values.size else values[rows]
+        return values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)
 
     def as_of(self, moments: Sequence[int], plan: Plan | None = None) -> list["Moment"]:
-        """One `Moment` for each instant (µs), in the order given; they share the passes over the events."""
-        order = np.argsort(-np.asarray(moments, np.int64), kind="stable")
-        passes = _Passes(self, np.asarray(moments, np.int64)[order], plan or {})
-        place = np.argsort(order)
-        return [Moment(passes, int(place[i])) for i in range(len(moments))]
+        """One `Moment` for each instant (µs), in the order given; they share the passes over the events.
 
-    def count_between(self, kind: str, start: Sequence[int], days: int, known_before: int) -> Array:
+        A moment at which something was late is asked of a copy without what was late.
+        """
+        out: dict[int, Moment] = {}
+        shared = []
+        for moment in sorted(set(moments), reverse=True):
+            known = self.known_before(moment)
+            if known is self:
+                shared.append(moment)
+            else:
+                out[moment] = Moment(_Passes(known, np.array([moment]), plan or {}), 0)
+        passes = _Passes(self, np.array(shared, np.int64), plan or {})
+        out.update({moment: Moment(passes, index) for index, moment in enumerate(shared)})
+        return [out[moment] for moment in moments]
+
+    def count_between(self, kind: str, starts: Sequence[int], days: int, known_before: int) -> Array:
         """Outcomes: events of a kind in `[start, start + days)`, int64[starts, users]; later arrivals are unknown."""
-        stream = self.stream(kind)
-        out = np.zeros((len(start), 1, len(self)), np.int64)
-        width = np.array([days * c.DAY])
-        for i, first in enumerate(start):
-            until = np.full((1, len(self)), first + days * c.DAY)
-            args = (stream.offsets, stream.ts, stream.known, stream.ts, np.array([known_before]), until, width, True)
-            loops.window_sums(*args, out[i : i + 1])
-        return out[:, 0]
+        known = self.known_before(known_before)
+        ends = np.array(starts, np.int64) + days * c.DAY
+        passes = _Passes(known, ends, {})
+        return passes.get(("sum", kind, "count"), days * c.DAY)
 
 
 class _Passes:
-    """The compiled passes over one timeline at several moments (newest first), each run when first asked for."""
+    """Answers over one timeline at several moments, each computed when first asked for.
+
+    Everything rests on `bounds`: where in a stream each window starts and each moment stands. Counts are differences of
+    places, sums are differences of running sums, and only what is neither is a loop of its own.
+    """
 
     def __init__(self, timeline: Timeline, as_of: Array, plan: Plan) -> None:
         self.timeline, self.as_of, self.plan = timeline, as_of, plan
         self.asked: dict[Group, set[int]] = {}
-        self._results: dict[Group, dict[int, Array]] = {}
+        self._done: dict[Group, dict[int, Array]] = {}
+        self._memory: dict[tuple[str, ...], Array] = {}
 
     def get(self, group: Group, width: int = 0) -> Array:
-        """The result [moments, users] of a pass at one window; the pass also runs for all windows planned for it."""
+        """The answer [moments, users] of a group at one window; it is computed for all windows planned at once."""
         self.asked.setdefault(group, set()).add(width)
-        done = self._results.setdefault(group, {})
+        done = self._done.setdefault(group, {})
         if width not in done:
             widths = sorted({width} | (self.plan.get(group, set()) - done.keys()))
-            out = self._run(group, np.array(widths))
-            done.update({w: out[:, i] for i, w in enumerate(widths)})
+            done.update(zip(widths, self._answers(group, widths), strict=True))
         return done[width]
 
-    def _run(self, group: Group, widths: Array) -> Array:
+    def _answers(self, group: Group, widths: list[int]) -> Sequence[Array]:
         name, kind, *rest = group
-        stream = self.timeline.stream(kind)
-        events = (stream.offsets, stream.ts, stream.known)
-        shape = (self.as_of.size, widths.size, len(self.timeline))
-        whole = np.zeros(shape, np.int64)
         match name:
-            case "sum" | "sum_to_last_seen":
-                until = np.broadcast_to(self.as_of[:, None], shape[::2])
-                if name == "sum_to_last_seen":
-                    until = self.get(("last", c.MADE)) + 1  # the window ends with the last event, inclusive
-                self._sums(kind, rest[0], until, widths, whole)
-            case "dates":
-                loops.window_changes(*events, stream.ts, c.DAY, self.as_of, 0, widths, whole)
-            case "visits":
-                loops.window_changes(*events, stream.ts, 0, self.as_of, c.SESSION_IDLE, widths, whole)
+            case "bound":
+                return self._bounds(kind, widths)
+            case "sum":
+                return [self._sum(kind, rest[0], self._stop(kind), self._start(kind, width)) for width in widths]
+            case "sum_to_last_seen":  # the window ends with the last event, inclusive
+                ends = self.get(("last", c.MADE)) + 1
+                stop = self._places(kind, ends)
+                return [self._sum(kind, rest[0], stop, self._places(kind, ends - width)) for width in widths]
+            case "dates" | "visits":
+                return [self._changes(name, kind, self._start(kind, width)) for width in widths]
             case "distinct":
-                loops.window_distinct(*events, self._same(kind, rest[0], True), self.as_of, widths, whole)
-            case "last" | "first":
-                both = np.full((shape[0], 2, shape[2]), -1, np.int64)
-                loops.last_and_first(*events, self.as_of, both)
-                self._results[("last", kind)] = {0: both[:, 0]}
-                self._results[("first", kind)] = {0: both[:, 1]}
-                return both[:, :1] if name == "last" else both[:, 1:]
+                return self._distinct(kind, rest[0], widths)
+            case "last":
+                stop, ts = self._stop(kind), np.append(self.timeline.stream(kind).ts, 0)
+                return [np.where(stop > self._start(kind, c.NEVER), ts[stop - 1], -1)]
+            case "first":
+                first, ts = self._start(kind, c.NEVER), np.append(self.timeline.stream(kind).ts, 0)
+                return [np.where(self._stop(kind) > first, ts[first], -1)]
             case "gaps":
-                gaps = np.full((shape[0], 4, shape[2]), np.nan)
-                loops.gap_statistics(*events, self._same(kind, rest[0], False), self.as_of, gaps)
-                return gaps[:, widths]
+                return self._gaps(kind, rest[0])[widths]
             case "decayed":
-                sums = np.zeros(shape)
-                values = stream.ts if rest[0] == "count" else self.timeline.values(kind, rest[0])
-                loops.decayed_sums(*events, values, self.as_of, widths.astype(float), rest[0] == "count", sums)
-                return sums
-        return whole
+                return self._decayed(kind, rest[0], widths)
+        raise AssertionError(name)
 
-    def _sums(self, kind: str, measure: str, until: Array, widths: Array, out: Array) -> None:
+    def _stop(self, kind: str) -> Array:
+        """Place in the stream of the first event at or after each moment, int64[moments, users]."""
+        return self.get(("bound", kind), 0)
+
+    def _start(self, kind: str, width: int) -> Array:
+        """Place in the stream of the first event of each moment's window; the user's first where there is no limit."""
+        if width == c.NEVER:
+            first = self.timeline.stream(kind).offsets[:-1]
+            return np.broadcast_to(first, (self.as_of.size, first.size))
+        return self.get(("bound", kind), width)
+
+    def _bounds(self, kind: str, widths: list[int]) -> Array:
+        edges = (self.as_of - np.array(widths, np.int64)[:, None]).ravel()
+        order = np.argsort(-edges, kind="stable")
+        places = self._places(kind, np.broadcast_to(edges[order, None], (edges.size, len(self.timeline))))
+        out = np.empty_like(places)
+        out[order] = places
+        return out.reshape(len(widths), self.as_of.size, len(self.timeline))
+
+    def _places(self, kind: str, instants: Array) -> Array:
+        """Place in the stream of each user's first event at or after an instant, int64[instants, users]."""
         stream = self.timeline.stream(kind)
-        events = (stream.offsets, stream.ts, stream.known)
+        out = np.empty(instants.shape, np.int64)
+        loops.places(stream.offsets, stream.ts, instants, out)
+        return out
+
+    def _remembered(self, key: tuple[str, ...], compute: Callable[[], Array]) -> Array:
+        if key not in self._memory:
+            self._memory[key] = compute()
+        return self._memory[key]
+
+    def _sum(self, kind: str, measure: str, stop: Array, start: Array) -> Array:
         if measure == "count":
-            loops.window_sums(*events, stream.ts, self.as_of, until, widths, True, out)
-            return
-        values = self.timeline.values(kind, measure)
-        loops.window_sums(*events, values, self.as_of, until, widths, False, out)
+            return stop - start
+        sums = self._remembered(("sums", kind, measure), lambda: _running(self.timeline.values(kind, measure)))
+        out = sums[stop] - sums[start]
         if measure == c.DWELL:
             for m, as_of in enumerate(self.as_of.tolist()):
                 if not self.timeline.facts.column_observed(c.DWELL, as_of):
-                    one = slice(m, m + 1)
-                    dwell = self._derived_dwell(kind, as_of)
-                    loops.window_sums(*events, dwell, self.as_of[one], until[one], widths, False, out[one])
+                    sums = _running(self._derived_dwell(kind, as_of))
+                    out[m] = sums[stop[m]] - sums[start[m]]
+        return out
 
     def _derived_dwell(self, kind: str, as_of: int) -> Array:
         """Where the log has no dwell: ms from each instant to the user's next one in the session, as known by then.
@@ -240,26 +278,72 @@ class _Passes:
         The time after an instant with several events of the kind counts once. An event without a session, in a log
         that has them, is in no session.
         """
-        made = self.timeline.stream(c.MADE)
+        made, rows = self.timeline.stream(c.MADE), self.timeline.stream(kind).rows
         session = self.timeline.values(c.MADE, c.SESSION_ID)
         if not self.timeline.facts.column_observed(c.SESSION_ID, as_of):
             session = np.ones_like(session)
-        place = np.searchsorted(made.rows, self.timeline.stream(kind).rows)
+        place = np.searchsorted(made.rows, rows)
         wanted = np.zeros(made.rows.size, np.uint8)
         wanted[place] = 1
-        waits = loops.time_to_next(made.offsets, made.ts, made.known, session, wanted, as_of, c.SESSION_IDLE)
-        return np.where(waits >= 0, (waits + 500) // 1_000, -1)[place]
+        waits = loops.time_to_next(made.offsets, made.ts, session, wanted, c.SESSION_IDLE)
+        return np.where((waits >= 0) & (made.ts + waits < as_of), (waits + 500) // 1_000, 0)[place]
 
-    def _same(self, kind: str, column: str, newer: bool) -> Array:
-        """Neighbouring event of the same order, item …; an event without an order is an order of its own."""
-        key = ("same", kind, column, newer)
-        same = self.timeline._cache.get(key)
-        if not isinstance(same, np.ndarray):
+    def _changes(self, name: str, kind: str, start: Array) -> Array:
+        """Distinct dates, or visits parted by idle time, in each window: one, and one more for each new one inside."""
+
+        def changes() -> Array:
+            ts = self.timeline.stream(kind).ts
+            new = np.diff(ts // c.DAY) != 0 if name == "dates" else np.diff(ts) > c.SESSION_IDLE
+            return _running(np.append(np.zeros(min(ts.size, 1), bool), new))
+
+        stop, sums = self._stop(kind), self._remembered((name, kind), changes)
+        return np.where(stop > start, sums[stop] - sums[np.minimum(start + 1, stop)] + 1, 0)
+
+    def _distinct(self, kind: str, column: str, widths: list[int]) -> Array:
+        newer = self._newer_same(kind, column)
+        starts = np.stack([self._start(kind, width) for width in widths])
+        out = np.empty(starts.shape, np.int64)
+        loops.distinct(newer, self._stop(kind), starts, out)
+        return out
+
+    def _newer_same(self, kind: str, column: str) -> Array:
+        """Next event of the same order, item …; an event without an order is an order of its own."""
+
+        def link() -> Array:
             null = 0 if column in c.HASHED else -1
             codes, offsets = self.timeline.values(kind, column), self.timeline.stream(kind).offsets
-            same = loops.same_before(offsets, codes, null, column == c.ORDER_ID, newer)
-            self.timeline._cache[key] = same
-        return same
+            return loops.newer_same(offsets, codes, null, column == c.ORDER_ID)
+
+        return self._remembered(("newer", kind, column), link)
+
+    def _gaps(self, kind: str, by: str) -> Array:
+        """Statistics [statistic, moments, users] of the gaps between distinct instants, each the first of its `by`."""
+        stream, newer = self.timeline.stream(kind), self._newer_same(kind, by)
+        first = newer != -2
+        first[newer[newer >= 0]] = False
+        rows = np.flatnonzero(first)
+        user = np.searchsorted(stream.offsets, rows, side="right")
+        rows = rows[np.append(True, (np.diff(stream.ts[rows]) != 0) | (np.diff(user) != 0))[: rows.size]]
+        offsets, ts = np.searchsorted(rows, stream.offsets), stream.ts[rows]
+        stop = np.searchsorted(rows, self._stop(kind))
+        out = np.full((4, *stop.shape), np.nan)
+        loops.gap_statistics(offsets, ts, stop, out)
+        return out
+
+    def _decayed(self, kind: str, measure: str, half_lives: list[int]) -> Array:
+        stream, stop = self.timeline.stream(kind), self._stop(kind)
+        ones = measure == "count"
+        values = np.ones(stream.ts.size, np.int64) if ones else np.maximum(self.timeline.values(kind, measure), 0)
+        out = np.empty((len(half_lives), *stop.shape))
+        loops.decayed_sums(stream.offsets, stream.ts, values, self.as_of, stop, np.array(half_lives, float), out)
+        return out
+
+
+def _running(values: Array) -> Array:
+    """Sums of all values before each place, one longer than the values; missing ones (-1) add nothing."""
+    out = np.zeros(values.size + 1, np.int64)
+    np.cumsum(np.maximum(values, 0), out=out[1:])
+    return out
 
 
 class Moment:

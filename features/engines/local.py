@@ -79,7 +79,7 @@ def matrices(
                 chosen = chosen & (moment.count("purchase", lookback) > 0)
             after = outcomes[index][chosen] if outcomes is not None else None
             rows = timeline.user_ids.filter(pa.array(chosen)).cast(pa.string())
-            out.append((rows, evaluate(moment, signals)[:, chosen], after))
+            out.append((rows, evaluate(moment, signals, chosen), after))
         return out
 
     loads = list(_loads(store, users, chunk_rows))

@@ -1,7 +1,7 @@
 """Raw rows in, encoded events out: every row is either kept as exact numbers or rejected with a reason."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -100,7 +100,7 @@ class Intake:
 
     def batches(self) -> Iterator[dict[str, pa.Array]]:
         """Good rows, typed: texts as text, times in µs, numbers in their stored units, -1 where there is none."""
-        for batch in self._typed.to_arrow_reader(BATCH_ROWS):
+        for batch in _at_least(BATCH_ROWS, self._typed.to_arrow_reader(BATCH_ROWS)):
             names = batch.schema.names
             reasons = batch.column(names.index("reason"))
             if reasons.null_count < len(reasons):
@@ -116,6 +116,18 @@ class Intake:
             self.report.rejected[reason] += 1
             self.report.examples.setdefault(reason, f"row {self.report.rows + i + 1}: {source[:200]}")
             self.rejects.append((self.report.rows + int(i) + 1, reason, source))
+
+
+def _at_least(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Small batches joined: what is done once a batch is then done seldom."""
+    gathered: list[pa.RecordBatch] = []
+    for batch in batches:
+        gathered.append(batch)
+        if sum(map(len, gathered)) >= rows:
+            yield pa.concat_batches(gathered)
+            gathered = []
+    if gathered:
+        yield pa.concat_batches(gathered)
 
 
 def _require(names: Sequence[str]) -> None:
@@ -220,8 +232,7 @@ def encode(batch: Mapping[str, pa.Array], words: Mapping[str, Words]) -> tuple[C
             if name == c.KIND:
                 out[name] = _kind_codes(out[name], words[name])
         elif name in c.HASHED or name == c.EVENT_ID:
-            _, hashes, index = _distinct(values)
-            hashed = np.append(hashes, np.uint64(0))[index]
+            hashed = hash_array(values)
             out["event" if name == c.EVENT_ID else name] = hashed
             _fold(tie, name, hashed, 0)
         elif name in c.NUMBERS:

@@ -21,7 +21,7 @@ from features.events.segments import Segment, SegmentMeta
 from features.timeline import Facts, Timeline
 
 FORMAT = 1
-CHUNK_ROWS = 1_000_000
+CHUNK_ROWS = 250_000  # events of a bucket: what it works on then stays in the processor's cache
 
 
 class Store:

@@ -1,0 +1,87 @@
+"""How good a ranked list is: recall and NDCG of full rankings, as the recommendation protocol states them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.recommender import DAY_US, History, Mode
+
+Truth = dict[int, NDArray[np.int64]]
+"""User row → distinct item codes bought after the moment, ascending; only users who bought at least one."""
+
+
+def recall_at_k(recommended: Sequence[int], truth: Sequence[int] | NDArray[np.int64], k: int = 20) -> float:
+    """Hits among the first k ÷ number of true items (not cut at k)."""
+    wanted = {int(item) for item in truth}
+    return len(wanted.intersection(recommended[:k])) / len(wanted)
+
+
+def ndcg_at_k(recommended: Sequence[int], truth: Sequence[int] | NDArray[np.int64], k: int = 20) -> float:
+    """Σ over hits of 1 / log2(1 + rank) ÷ the same for the ideal list, which is min(k, |truth|) hits long.
+
+    Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques (2002), with gain 1 for a hit.
+    """
+    wanted = {int(item) for item in truth}
+    discounts = 1.0 / np.log2(np.arange(2, k + 2))
+    gained = sum(float(discounts[rank]) for rank, item in enumerate(recommended[:k]) if item in wanted)
+    return gained / float(discounts[: min(k, len(wanted))].sum())
+
+
+@dataclass(frozen=True)
+class RankingScore:
+    """Means over users with their bootstrap standard errors; NaN without users."""
+
+    users: int
+    recall: float
+    recall_se: float
+    ndcg: float
+    ndcg_se: float
+
+
+def next_purchases(history: History, as_of: int, horizon_days: int, mode: Mode) -> Truth:
+    """What users with a past bought in `[as_of, as_of + horizon)`, among items bought by anyone before `as_of`.
+
+    In `cross_sell` only what the user had never bought. Users who bought nothing that counts are left out.
+    `history` holds no code outside the catalogue.
+    """
+    past = history.before(as_of)
+    after = history.between(as_of, as_of + horizon_days * DAY_US)
+    known = np.zeros(int(history.item.max(initial=-1)) + 1, np.bool_)
+    known[past.item] = True
+    truth: Truth = {}
+    for row in np.flatnonzero((np.diff(past.offsets) > 0) & (np.diff(after.offsets) > 0)).tolist():
+        wanted = np.unique(after.user(row)[0])
+        wanted = wanted[known[wanted]]
+        if mode == "cross_sell":
+            wanted = np.setdiff1d(wanted, past.user(row)[0])
+        if len(wanted):
+            truth[row] = wanted.astype(np.int64)
+    return truth
+
+
+def evaluate(
+    recommend: Callable[[int], Sequence[int]],
+    users: Sequence[int],
+    truth: Mapping[int, Sequence[int] | NDArray[np.int64]],
+    k: int = 20,
+    resamples: int = 500,
+    seed: int = 0,
+) -> RankingScore:
+    """Mean recall@k and NDCG@k over those of `users` whose truth is not empty.
+
+    recommend: user → item codes, best first. Standard errors are from `resamples` bootstrap samples of users.
+    """
+    counted = [user for user in users if len(truth.get(user, ()))]
+    if not counted:
+        return RankingScore(0, float("nan"), float("nan"), float("nan"), float("nan"))
+    values = np.empty((len(counted), 2))
+    for place, user in enumerate(counted):
+        items = recommend(user)
+        values[place] = recall_at_k(items, truth[user], k), ndcg_at_k(items, truth[user], k)
+    random = np.random.default_rng(seed)
+    drawn = [values[random.integers(len(values), size=len(values))].mean(axis=0) for _ in range(resamples)]
+    recall_se, ndcg_se = np.std(drawn, axis=0)
+    recall, ndcg = values.mean(axis=0)
+    return RankingScore(len(counted), float(recall), float(recall_se), float(ndcg), float(ndcg_se))
