@@ -377,6 +377,10 @@ class Moment:
             return values.astype(np.float64)
         return np.full(values.shape, np.nan)
 
+    def place(self, kind: str) -> Array:
+        """Place in the timeline's stream of the kind of each user's first event at or after the moment, int64[users]."""
+        return self._get(("bound", kind))
+
     def count(self, kind: str, days: int | None = None) -> Array:
         """Events of the kind."""
         return self._observed(self._get(("sum", kind, "count"), _width(days)), kind)

@@ -44,6 +44,7 @@ class ChurnModel:
         calibration: float64[2, knots], booster margin → probability, both rising; linear between, flat beyond.
         usual: float64[signals], median in training.
         risk_cuts: probabilities at which risk becomes medium and high.
+        base_rate: share of leavers at the newest training moment; the answer for users without a purchase.
         horizon, lookback: days.
     """
 
@@ -52,6 +53,7 @@ class ChurnModel:
     calibration: Array
     usual: Array
     risk_cuts: tuple[float, float]
+    base_rate: float
     horizon: int
     lookback: int
 
@@ -115,6 +117,7 @@ class ChurnModel:
         return {
             "signals": [{"name": signal.name, "definition": signal.digest()} for signal in self.signals],
             "risk_cuts": list(self.risk_cuts),
+            "base_rate": self.base_rate,
             "horizon": self.horizon,
             "lookback": self.lookback,
         }
@@ -135,6 +138,7 @@ def load(bundle: Bundle) -> ChurnModel:
         np.load(folder / "calibration.npy", allow_pickle=False),
         np.load(folder / "usual.npy", allow_pickle=False),
         tuple(described["risk_cuts"]),
+        described["base_rate"],
         described["horizon"],
         described["lookback"],
     )

@@ -45,7 +45,9 @@ def schedule(first: int, as_of: int, *, horizon: int, lookback: int, stride: int
     train = tuple(range(newest, first + history - 1, -step))
     apart = max(1, min(horizon, 30)) * DAY
     oldest_trained = train[-1] + horizon * DAY
-    return Schedule(as_of, horizon, train, tuple(t for i in range(tests) if (t := newest - i * apart) >= oldest_trained))
+    return Schedule(
+        as_of, horizon, train, tuple(t for i in range(tests) if (t := newest - i * apart) >= oldest_trained)
+    )
 
 
 def first_purchase(store: Store) -> int:

@@ -1,11 +1,8 @@
 """Train and backtest a churn model: many moments → matrix → LightGBM → calibration → later moments."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -21,10 +18,10 @@ from training import metrics
 from training.backtest import Schedule, first_purchase, schedule
 from training.baselines import Baseline, fit_baselines
 from training.calibration import fit_table
+from training.recipes import Recipe, load_recipe
 
 LEAST_USERS = 100  # with a purchase in the look-back, and of each class at least a tenth of it, to train on
 RISK_QUANTILES = (0.5, 0.8)  # of the newest training moment: where risk becomes medium and high
-Recipe = Mapping[str, Any]
 Progress = Callable[[str, float], None]  # what is being done, and which share of it
 
 
@@ -56,22 +53,6 @@ class ChurnRun:
 MODEL = "churn-model"
 
 
-def load_recipe(path: Path | None = None) -> dict[str, Any]:
-    """The shipped recipe, with what the file at `path` overrides."""
-    recipe = tomllib.loads((Path(__file__).parent / "churn.toml").read_text())
-    if path is None:
-        return recipe
-    try:
-        own = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the recipe {path}: {error}") from error
-    for name, value in own.items():
-        if name not in recipe:
-            raise UserError(f"{path} sets {name}; a recipe may set {', '.join(recipe)}")
-        recipe[name] = {**recipe[name], **value} if isinstance(value, dict) else value
-    return recipe
-
-
 def train_churn(
     store: Store,
     *,
@@ -91,7 +72,7 @@ def train_churn(
     Raises:
         UserError: the log is too short, has too few users, or all of them stay or all leave.
     """
-    recipe = recipe or load_recipe()
+    recipe = recipe or load_recipe("churn")
     told = progress or (lambda what, share: None)
     plan = schedule(
         first_purchase(store),
@@ -182,6 +163,7 @@ def fit(train: list[Matrix], *, horizon: int, lookback: int, recipe: Recipe, thr
         fit_table(margin, churned),
         np.nanmedian(train[0].values[:, useful], axis=0).astype(np.float64),
         (0.0, 1.0),
+        float(train[0].churned.mean()),
         horizon,
         lookback,
     )

@@ -51,6 +51,28 @@ class Words:
         return np.array([self.codes[text] for text in texts], np.int32)
 
 
+class MoreWords(Words):
+    """Words with a few more of its own; those it stands on are neither copied nor changed."""
+
+    def __init__(self, base: Words) -> None:
+        super().__init__()
+        self._base = base
+
+    def __len__(self) -> int:
+        return len(self._base) + len(self.texts)
+
+    @property
+    def hashes(self) -> np.ndarray:
+        return np.concatenate([self._base.hashes, super().hashes])
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        known = [self._base.codes.get(text, -1) for text in texts]
+        new = super().encode([text for text, code in zip(texts, known, strict=True) if code < 0])
+        codes = np.array(known, np.int32)
+        codes[codes < 0] = new + len(self._base)
+        return codes
+
+
 def hash_array(texts: pa.Array) -> np.ndarray:
     """64-bit hash a text; 0 where there is none. The same text has the same hash in every store and version."""
     texts = texts.cast(pa.large_string())

@@ -6,6 +6,7 @@ killed at any point leaves the old manifest in force, and whatever it did not na
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from features.errors import UserError
 from features.events import columns as c
 from features.events.intake import Columns, Words, hash_array
 from features.events.segments import Segment, SegmentMeta
+from features.events.sent import Sent
 from features.timeline import Facts, Timeline
 
 FORMAT = 1
@@ -149,8 +151,9 @@ class Store:
         users = [np.repeat(owner, np.diff(offsets)) for owner, (_, _, offsets, _) in zip(owners, parts, strict=True)]
         return self._merged(pa.array(ids, pa.string()), users, [columns for *_, columns in parts])
 
-    def timeline_of(self, user_ids: Sequence[str], sent: tuple[Columns, np.ndarray] | None = None) -> Timeline:
-        """The named users in the order given, strangers without events; `sent` adds encoded events and their users."""
+    def timeline_of(self, user_ids: Sequence[str], sent: Sent | None = None) -> Timeline:
+        """The named users (each once) in the order given, strangers without events; `sent` adds events of a request,
+        but for those that are stored already."""
         hashes = hash_array(pa.array(user_ids, pa.string()))
         users, parts = [], []
         for segment in self.segments:
@@ -162,10 +165,16 @@ class Store:
                 rows = slice(int(segment.offsets[row]), int(segment.offsets[row + 1]))
                 users.append(np.full(rows.stop - rows.start, user, np.int64))
                 parts.append({name: segment.column(name)[rows] for name in segment.meta.columns})
-        if sent is not None:
-            parts.append(sent[0])
-            users.append(sent[1])
-        return self._merged(pa.array(user_ids, pa.string()), users, parts)
+        ids = pa.array(user_ids, pa.string())
+        if sent is None:
+            return self._merged(ids, users, parts)
+        stored = np.concatenate([np.empty(0, np.uint64), *(part["key"] for part in parts)])
+        new = np.flatnonzero(~np.isin(sent.columns["key"], stored))
+        order = np.argsort(hashes)
+        users.append(order[np.searchsorted(hashes[order], sent.columns["user"][new])])
+        parts.append({name: values[new] for name, values in sent.columns.items() if name != "user"})
+        timeline = self._merged(ids, users, parts)
+        return replace(timeline, facts=replace(self.facts, kinds=sent.kinds))
 
     def _merged(self, ids: pa.Array, users: list[np.ndarray], parts: list[Columns]) -> Timeline:
         """Rows of several segments in the order user, instant, content."""

@@ -1,0 +1,44 @@
+"""Events that come with a request: encoded as at ingest, but into words that are forgotten with the request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from features.events import columns as c
+from features.events.intake import Columns, MoreWords, Words, encode
+from features.events.segments import sorted_partition
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Encoded events of a request, with the hash of their `user` and their identity `key`.
+
+    Attributes:
+        kinds: kind by code, the store's and then what is new.
+        new_items: item ids that the store does not know, by code from the size of its words on.
+    """
+
+    columns: Columns
+    kinds: tuple[str, ...]
+    new_items: tuple[str, ...]
+
+
+def encode_sent(rows: Sequence[Mapping[str, Any]], words: Mapping[str, Words]) -> Sent:
+    """Encode events, each a mapping of contract columns; times in µs, numbers in the contract's units, valid already."""
+    own = {name: MoreWords(known) for name, known in words.items()}
+    given = [name for name in c.COLUMNS if any(row.get(name) is not None for row in rows)]
+    batch = {name: _typed(name, [row.get(name) for row in rows]) for name in given}
+    columns = sorted_partition(encode(batch, own)[0])
+    kinds = (*words[c.KIND].texts, *own[c.KIND].texts)
+    return Sent(columns, kinds, tuple(own[c.ITEM_ID].texts))
+
+
+def _typed(name: str, values: Sequence[Any]) -> pa.Array:
+    if name in c.NUMBERS:
+        units = c.NUMBERS[name][0]
+        return pa.array([-1 if v is None else round(v * units) for v in values], pa.int64())
+    if name in c.TIMES:
+        return pa.array([-1 if v is None else v for v in values], pa.int64())
+    return pa.array(values, pa.string())

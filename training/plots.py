@@ -1,0 +1,135 @@
+"""Pictures of a run, as matplotlib figures; nothing is shown or written here."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve
+
+from features.timeline import Array
+from training.churn import MODEL, ChurnRun, MomentResult
+from training.cross_sell import CrossSellRun
+from training.metrics import CALIBRATION_BINS
+
+MODEL_COLOUR, OTHER_COLOURS = "#0b6e8a", ("#c0792a", "#7d8b99", "#a34b6c", "#5f8f4e")
+
+
+def churn_plots(run: ChurnRun) -> dict[str, Figure]:
+    """File name → figure: calibration, lift and precision-recall at the newest moment, importance, AUC by moment."""
+    newest = run.backtest[0]
+    return {
+        "calibration.png": _calibration(newest),
+        "lift.png": _lift(newest),
+        "precision_recall.png": _precision_recall(newest),
+        "importance_by_family.png": _importance(run),
+        "auc_by_moment.png": _by_moment(run),
+    }
+
+
+def _colours(names: list[str]) -> dict[str, str]:
+    others = [name for name in names if name != MODEL]
+    return {MODEL: MODEL_COLOUR, **{name: OTHER_COLOURS[i % 4] for i, name in enumerate(others)}}
+
+
+def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _day(result: MomentResult) -> str:
+    return str(np.datetime64(result.matrix.as_of, "us").astype("datetime64[D]"))
+
+
+def _calibration(result: MomentResult) -> Figure:
+    figure, axes = _axes(f"Calibration, {_day(result)}", "predicted probability", "observed share of leavers")
+    colours = _colours(list(result.scores))
+    axes.plot([0, 1], [0, 1], color="#999", lw=1, ls=":")
+    for name, score in result.scores.items():
+        if "calibration_error" in result.figures[name]:
+            bins = np.array_split(np.argsort(score, kind="stable"), CALIBRATION_BINS)
+            error = result.figures[name]["calibration_error"]
+            axes.plot(
+                [score[b].mean() for b in bins],
+                [result.matrix.churned[b].mean() for b in bins],
+                marker="o",
+                ms=4,
+                color=colours[name],
+                label=f"{name} (error {error:.3f})",
+            )
+    axes.legend(frameon=False)
+    return figure
+
+
+def _lift(result: MomentResult) -> Figure:
+    figure, axes = _axes(
+        f"Leavers reached, {_day(result)}", "share of users contacted, highest risk first", "of leavers"
+    )
+    churned = result.matrix.churned
+    share = np.arange(1, len(churned) + 1) / len(churned)
+    axes.plot([0, 1], [0, 1], color="#999", lw=1, ls=":")
+    for name, colour in _colours(list(result.scores)).items():
+        reached = np.cumsum(churned[np.argsort(-result.scores[name], kind="stable")]) / churned.sum()
+        lift = result.figures[name]["lift_top_tenth"]
+        axes.plot(share, reached, color=colour, label=f"{name} (lift {lift:.2f} in the top tenth)")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _precision_recall(result: MomentResult) -> Figure:
+    figure, axes = _axes(f"Precision and recall, {_day(result)}", "recall", "precision")
+    for name, colour in _colours(list(result.scores)).items():
+        precision, recall, _ = precision_recall_curve(result.matrix.churned, result.scores[name])
+        axes.plot(recall, precision, color=colour, label=name)
+    axes.axhline(result.matrix.churned.mean(), color="#999", lw=1, ls=":")
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _importance(run: ChurnRun) -> Figure:
+    figure, axes = _axes("Importance by family of signals", "share of the booster's gain", "")
+    gain = run.model.booster.feature_importance("gain")
+    families: dict[str, float] = {}
+    for signal, part in zip(run.model.signals, gain / gain.sum(), strict=True):
+        families[signal.family] = families.get(signal.family, 0.0) + float(part)
+    names = sorted(families, key=lambda name: families[name])
+    axes.barh(names, [families[name] for name in names], color=MODEL_COLOUR)
+    return figure
+
+
+def _by_moment(run: ChurnRun) -> Figure:
+    figure, axes = _axes("AUC by moment of the backtest", "", "AUC")
+    days = [_day(result) for result in reversed(run.backtest)]
+    for name, colour in _colours([MODEL, *run.baselines]).items():
+        axes.plot(days, [r.figures[name]["auc"] for r in reversed(run.backtest)], marker="o", color=colour, label=name)
+    axes.legend(frameon=False)
+    return figure
+
+
+def cross_sell_plots(run: CrossSellRun) -> dict[str, Figure]:
+    """File name → figure: the recall and NDCG of the blend and of each head, a panel a mode, at the newest moment."""
+    return {
+        "recall_by_head.png": _bars(run, "recall", "Recall@20"),
+        "ndcg_by_head.png": _bars(run, "ndcg", "NDCG@20"),
+    }
+
+
+def _bars(run: CrossSellRun, figure_name: str, label: str) -> Figure:
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    scores = run.backtest[0].scores
+    for place, (mode, title) in enumerate({"all": "everything bought", "cross_sell": "never bought before"}.items()):
+        axes = figure.add_subplot(1, 2, place + 1)
+        values: Mapping[str, float] = {name: getattr(by_mode[mode], figure_name) for name, by_mode in scores.items()}
+        errors: Array = np.array([getattr(by_mode[mode], f"{figure_name}_se") for by_mode in scores.values()])
+        colours = [MODEL_COLOUR, *OTHER_COLOURS]
+        axes.barh(
+            list(values)[::-1], list(values.values())[::-1], xerr=errors[::-1], color=colours[: len(values)][::-1]
+        )
+        axes.set(title=title, xlabel=label)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

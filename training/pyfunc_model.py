@@ -1,0 +1,45 @@
+"""The registered model as MLflow loads it (models from code): a bundle, no pickle."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from models.churn import PART
+from models.deployed import Deployed, load_bundle
+
+
+class BundleModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Scores signals (churn) or purchase lines (cross-sell) with the models of a bundle."""
+
+    def load_context(self, context: Any) -> None:
+        self.deployed: Deployed = load_bundle(Path(context.artifacts["bundle"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """`churn_probability` a row of signals, or a ranked list of 20 a user of purchase lines as of the last one."""
+        if PART in self.deployed.bundle.parts:
+            return self._churn(model_input)
+        return self._recommend(model_input)
+
+    def _churn(self, signals: pd.DataFrame) -> pd.DataFrame:
+        assert self.deployed.churn is not None
+        values = signals.reindex(columns=self.deployed.churn.names).to_numpy(np.float32)
+        return pd.DataFrame({"churn_probability": self.deployed.churn.score(np.ascontiguousarray(values))})
+
+    def _recommend(self, lines: pd.DataFrame) -> pd.DataFrame:
+        recommender = self.deployed.recommender
+        assert recommender is not None
+        ts = pd.to_datetime(lines["ts"], utc=True).astype("int64").to_numpy() // 1_000
+        ts = ts if len(ts) == 0 or ts.max() > 10**14 else ts * 1_000
+        as_of = int(ts.max()) + 1 if len(ts) else recommender.as_of
+        codes = recommender.catalogue.codes(lines["item_id"].astype(str).tolist())
+        rows = []
+        for user, index in lines.groupby("user_id", sort=True).indices.items():
+            found = recommender.recommend(codes[index], ts[index], as_of)
+            rows += [(user, i + 1, recommender.catalogue.ids[s.item], s.score, s.head) for i, s in enumerate(found)]
+        return pd.DataFrame(rows, columns=["user_id", "rank", "item_id", "score", "head"])
+
+
+mlflow.models.set_model(BundleModel())

@@ -1,0 +1,93 @@
+"""From a run to what is tracked of it: bundle, figures, plots, parameters."""
+
+from pathlib import Path
+from typing import Any
+
+from features.events.store import Store
+from models import churn as churn_model
+from models.bundle import write_bundle
+from models.deployed import CROSS_SELL as CROSS_SELL_PART
+from training import churn, cross_sell, plots, tracking
+from training.backtest import show
+from training.promotion import MAIN
+from training.tracking import Evidence, Tracked, scratch
+
+
+def record_churn(run: churn.ChurnRun, store: Store) -> Tracked:
+    """Log a churn run to MLflow and register its model."""
+    as_of = run.schedule.as_of
+    digest = store.digest(as_of)
+    described = run.model.description() | {"as_of": show(as_of), "data_digest": digest}
+    with scratch() as folder:
+        bundle = write_bundle(folder, {churn_model.PART: (described, run.model.save)})
+        evidence = Evidence(
+            name=tracking.CHURN,
+            contender=churn.MODEL,
+            as_of=as_of,
+            params=_params(run.recipe, digest, as_of, [r.matrix.as_of for r in run.backtest])
+            | {
+                "horizon": run.model.horizon,
+                "lookback": run.model.lookback,
+                "signals": len(run.model.signals),
+                "training moments": len(run.schedule.train),
+                "training rows": run.rows,
+            },
+            figures={result.matrix.as_of: result.figures for result in run.backtest},
+            main=MAIN[tracking.CHURN],
+            plots=plots.churn_plots(run),
+            bundle=bundle,
+            store=store.path,
+            data_digest=digest,
+            signature=tracking.churn_signature(run.model.names),
+            tags={"contender": churn.MODEL},
+        )
+        return tracking.track(evidence)
+
+
+def record_cross_sell(run: cross_sell.CrossSellRun, store: Store) -> Tracked:
+    """Log a cross-sell run to MLflow and register its model."""
+    digest = store.digest(run.as_of)
+    described = {"as_of": show(run.as_of), "data_digest": digest, "horizon": run.horizon}
+    figures = {
+        result.as_of: {
+            name: {
+                f"{mode}_{figure}_at_{cross_sell.K}": getattr(score, figure)
+                for mode, score in by_mode.items()
+                for figure in ("recall", "ndcg")
+            }
+            for name, by_mode in result.scores.items()
+        }
+        for result in run.backtest
+    }
+    with scratch() as folder:
+        bundle = write_bundle(folder, {CROSS_SELL_PART: (described, run.model.save)})
+        evidence = Evidence(
+            name=tracking.CROSS_SELL,
+            contender=cross_sell.MODEL,
+            as_of=run.as_of,
+            params=_params(run.recipe, digest, run.as_of, [r.as_of for r in run.backtest])
+            | {
+                "horizon": run.horizon,
+                "items": len(run.model.catalogue),
+                "training rows": run.rows,
+                **{f"blend.{mode}": str(blend.to_json()) for mode, blend in run.model.blends.items()},
+            },
+            figures=figures,
+            main=MAIN[tracking.CROSS_SELL],
+            plots=plots.cross_sell_plots(run),
+            bundle=bundle,
+            store=store.path,
+            data_digest=digest,
+            signature=tracking.cross_sell_signature(),
+            tags={"contender": cross_sell.MODEL},
+        )
+        return tracking.track(evidence)
+
+
+def _params(recipe: Any, digest: str, as_of: int, tests: list[int]) -> dict[str, Any]:
+    flat = {
+        f"{name}.{key}" if isinstance(value, dict) else name: inner
+        for name, value in recipe.items()
+        for key, inner in (value.items() if isinstance(value, dict) else [("", value)])
+    }
+    return flat | {"as of": show(as_of), "data digest": digest, "test moments": " ".join(show(t) for t in tests)}

@@ -1,0 +1,184 @@
+"""What a run leaves in MLflow: a parent run with the model, a child run a contender, and a registered version."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+CHURN, CROSS_SELL = "ebbtide-churn", "ebbtide-cross-sell"
+Figures = Mapping[int, Mapping[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is told of a trained model.
+
+    Attributes:
+        name: registered model name, also the experiment's.
+        contender: the model's name among the contenders of `figures`.
+        figures: moment (µs) → contender → metric → value.
+        main: metrics that decide, higher is better.
+        bundle: folder of the written bundle.
+    """
+
+    name: str
+    contender: str
+    as_of: int
+    params: Mapping[str, Any]
+    figures: Figures
+    main: tuple[str, ...]
+    plots: Mapping[str, Figure]
+    bundle: Path
+    store: Path
+    data_digest: str
+    signature: ModelSignature
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Contender → metric → mean over the moments at which it has the metric."""
+        out: dict[str, dict[str, list[float]]] = {}
+        for contenders in self.figures.values():
+            for contender, metrics in contenders.items():
+                for metric, value in metrics.items():
+                    out.setdefault(contender, {}).setdefault(metric, []).append(value)
+        return {name: {m: float(np.mean(v)) for m, v in metrics.items()} for name, metrics in out.items()}
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """Where a run went."""
+
+    run_id: str
+    name: str
+    version: str
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else the SQLite store under `mlruns/` of the working folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns').resolve() / 'mlflow.db'}"
+
+
+def connect() -> MlflowClient:
+    """Point MLflow at the tracking store, creating the default one if need be."""
+    uri = tracking_uri()
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient()
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    local = tracking_uri().startswith("sqlite:///") and "MLFLOW_TRACKING_URI" not in os.environ
+    location = Path("mlruns", "artifacts").resolve().as_uri() if local else None
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def track(evidence: Evidence) -> Tracked:
+    """Log a run and register its model; the version appears only when all else is in place."""
+    client = connect()
+    experiment = _experiment(client, evidence.name)
+    means = evidence.means()
+    with _run(experiment, f"as of {_day(evidence.as_of)}", evidence.tags) as run_id:
+        _log_params(client, run_id, evidence)
+        _log_figures(client, run_id, evidence, evidence.contender, means)
+        _log_margins(client, run_id, evidence, means)
+        mlflow.log_input(_dataset(evidence), context="training")
+        for file, figure in evidence.plots.items():
+            mlflow.log_figure(figure, f"plots/{file}")
+        for number, contender in enumerate([evidence.contender, *(n for n in means if n != evidence.contender)]):
+            with _run(experiment, f"{number} {contender}", {"contender": contender}, nested=True) as child:
+                _log_figures(client, child, evidence, contender, means)
+                mlflow.log_input(_dataset(evidence), context="evaluation")
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={"bundle": str(evidence.bundle)},
+            signature=evidence.signature,
+            pip_requirements=[f"{name}=={version(name)}" for name in ("lightgbm", "numpy", "pandas", "pyarrow")],
+            registered_model_name=evidence.name,
+        )
+    return Tracked(run_id, evidence.name, str(info.registered_model_version))
+
+
+@contextmanager
+def _run(experiment: str, name: str, tags: Mapping[str, str], nested: bool = False) -> Iterator[str]:
+    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=nested, tags=dict(tags)) as run:
+        yield str(run.info.run_id)
+
+
+def _log_params(client: MlflowClient, run_id: str, evidence: Evidence) -> None:
+    params = [Param(key, str(value)) for key, value in sorted(evidence.params.items())]
+    client.log_batch(run_id, params=params, tags=[RunTag("data digest", evidence.data_digest)])
+
+
+def _log_figures(
+    client: MlflowClient, run_id: str, evidence: Evidence, contender: str, means: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Each metric once a moment (step: the date as a number, such as 20110910), and its mean over moments."""
+    metrics = [
+        Metric(name, value, moment // 1_000, int(_day(moment).replace("-", "")))
+        for moment in sorted(evidence.figures)
+        for name, value in evidence.figures[moment].get(contender, {}).items()
+    ]
+    metrics += [Metric(f"{name}_mean", value, evidence.as_of // 1_000, 0) for name, value in means[contender].items()]
+    client.log_batch(run_id, metrics=metrics)
+
+
+def _log_margins(
+    client: MlflowClient, run_id: str, evidence: Evidence, means: Mapping[str, Mapping[str, float]]
+) -> None:
+    ours = means[evidence.contender]
+    metrics = [
+        Metric(f"{main}_over_{other}", ours[main] - theirs[main], evidence.as_of // 1_000, 0)
+        for main in evidence.main
+        for other, theirs in means.items()
+        if other != evidence.contender and main in theirs
+    ]
+    client.log_batch(run_id, metrics=metrics)
+
+
+def _dataset(evidence: Evidence) -> MetaDataset:
+    source = LocalArtifactDatasetSource(str(evidence.store))
+    return MetaDataset(source, name=f"{evidence.store.name} before {_day(evidence.as_of)}", digest=evidence.data_digest)
+
+
+def _day(instant: int) -> str:
+    return f"{datetime.fromtimestamp(instant / 1e6, UTC):%Y-%m-%d}"
+
+
+def churn_signature(names: list[str]) -> ModelSignature:
+    """One float column a signal in, the probability out."""
+    inputs = Schema([ColSpec("float", name, required=False) for name in names])
+    return ModelSignature(inputs, Schema([ColSpec("double", "churn_probability")]))
+
+
+def cross_sell_signature() -> ModelSignature:
+    """Purchase lines in (of any users), a ranked list a user out."""
+    inputs = Schema([ColSpec("string", "user_id"), ColSpec("string", "item_id"), ColSpec("datetime", "ts")])
+    columns = {"user_id": "string", "rank": "long", "item_id": "string", "score": "double", "head": "string"}
+    return ModelSignature(inputs, Schema([ColSpec(kind, name) for name, kind in columns.items()]))
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for what is logged and not kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
