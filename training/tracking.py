@@ -1,7 +1,9 @@
 """What a run leaves in MLflow: a parent run with the model, a child run a contender, and a registered version."""
 
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,6 +78,9 @@ def tracking_uri() -> str:
 def connect() -> MlflowClient:
     """Point MLflow at the tracking store, creating the default one if need be."""
     uri = tracking_uri()
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
@@ -107,7 +112,15 @@ def track(evidence: Evidence) -> Tracked:
             with _run(experiment, f"{number} {contender}", {"contender": contender}, nested=True) as child:
                 _log_figures(client, child, evidence, contender, means)
                 mlflow.log_input(_dataset(evidence), context="evaluation")
-        info = mlflow.pyfunc.log_model(
+        info = _log_model(evidence)
+    return Tracked(run_id, evidence.name, str(info.registered_model_version))
+
+
+def _log_model(evidence: Evidence) -> Any:
+    with warnings.catch_warnings():
+        # The signature is given; an input example would only make MLflow load the model once more, for ten seconds.
+        warnings.filterwarnings("ignore", message=".*input example.*")
+        return mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={"bundle": str(evidence.bundle)},
@@ -115,7 +128,6 @@ def track(evidence: Evidence) -> Tracked:
             pip_requirements=[f"{name}=={version(name)}" for name in ("lightgbm", "numpy", "pandas", "pyarrow")],
             registered_model_name=evidence.name,
         )
-    return Tracked(run_id, evidence.name, str(info.registered_model_version))
 
 
 @contextmanager

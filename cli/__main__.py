@@ -1,0 +1,5 @@
+"""`python -m cli` is `ebbtide`."""
+
+from cli.main import main
+
+main()

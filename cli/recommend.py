@@ -1,0 +1,71 @@
+"""`ebbtide recommend`."""
+
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+
+from cli.options import (
+    AsOfOption,
+    ModelOption,
+    OutOption,
+    StoreOption,
+    UsersOption,
+    moment_in,
+    progress,
+    say,
+    user_list,
+)
+from features.errors import UserError
+from features.events.store import Store
+from models.answers import CatalogueCodes, RecommendAnswer, recommend_answers
+from models.batch import each_bucket
+from models.deployed import load_bundle
+from models.recommender import MODES
+from training.backtest import show
+
+
+def recommend(
+    store: StoreOption,
+    as_of: AsOfOption,
+    out: OutOption,
+    k: Annotated[int, typer.Option("-k", help="Items for each user.", min=1, max=1000)] = 20,
+    mode: Annotated[str, typer.Option(help=f"One of {', '.join(MODES)}; cross_sell: never bought before.")] = "all",
+    model: ModelOption = None,
+    users: UsersOption = None,
+) -> None:
+    """Write every user's recommendations.
+
+    Example: ebbtide recommend --store var/store --as-of 2018-01-01 --out r.parquet
+    """
+    from training.promotion import bundle_of, resolve
+    from training.tracking import CROSS_SELL
+
+    if mode not in MODES:
+        raise UserError(f"--mode {mode} is not known; this version has {', '.join(MODES)}")
+    opened = Store.open(store)
+    moment = moment_in(opened, as_of)
+    version, chosen = resolve(CROSS_SELL, model)
+    recommender = load_bundle(bundle_of(version)).recommender
+    assert recommender is not None
+    codes = CatalogueCodes(opened, recommender).of_store
+    named = user_list(users)
+    answers: list[RecommendAnswer] = []
+    with progress() as told:
+        for share, timeline in each_bucket(opened, named):
+            answers += recommend_answers(timeline, moment, recommender, codes, k=k, mode=mode)
+            told("recommending", share)
+    if named is None:
+        answers = [answer for answer in answers if answer.status != "unknown_user"]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(_table(answers), out)
+    say(f"wrote {out}: {len(answers):,} users as of {show(moment)}, {version.name}/{version.version} ({chosen})")
+
+
+def _table(answers: list[RecommendAnswer]) -> pa.Table:
+    rows = [(a.user_id, rank + 1, *vars(item).values(), a.status) for a in answers for rank, item in enumerate(a.items)]
+    names = ("user_id", "rank", "item_id", "score", "head", "evidence", "status")
+    kinds = (pa.string(), pa.int32(), pa.string(), pa.float64(), pa.string(), pa.string(), pa.string())
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return pa.table({name: pa.array(c, kind) for name, kind, c in zip(names, kinds, columns, strict=True)})

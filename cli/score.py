@@ -1,0 +1,69 @@
+"""`ebbtide score`."""
+
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+
+from cli.options import (
+    AsOfOption,
+    ModelOption,
+    OutOption,
+    StoreOption,
+    UsersOption,
+    moment_in,
+    progress,
+    say,
+    user_list,
+)
+from features.events.store import Store
+from models.answers import ChurnAnswer, churn_answers
+from models.batch import each_bucket
+from models.deployed import load_bundle
+from training.backtest import show
+
+
+def score(
+    store: StoreOption,
+    as_of: AsOfOption,
+    out: OutOption,
+    model: ModelOption = None,
+    users: UsersOption = None,
+    reasons: Annotated[int, typer.Option(help="Reasons for each user.", min=0, max=10)] = 3,
+) -> None:
+    """Write every user's churn probability.
+
+    Example: ebbtide score --store var/store --as-of 2018-01-01 --out c.parquet
+    """
+    from training.promotion import bundle_of, resolve
+    from training.tracking import CHURN
+
+    opened = Store.open(store)
+    version, chosen = resolve(CHURN, model)
+    churn = load_bundle(bundle_of(version)).churn
+    assert churn is not None
+    moment = moment_in(opened, as_of, churn.horizon)
+    named = user_list(users)
+    answers: list[ChurnAnswer] = []
+    with progress() as told:
+        for share, timeline in each_bucket(opened, named):
+            answers += churn_answers(timeline, moment, churn, reasons)
+            told("scoring", share)
+    if named is None:
+        answers = [answer for answer in answers if answer.status != "unknown_user"]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(_table(answers), out)
+    say(f"wrote {out}: {len(answers):,} users as of {show(moment)}, {version.name}/{version.version} ({chosen})")
+
+
+def _table(answers: list[ChurnAnswer]) -> pa.Table:
+    return pa.table(
+        {
+            "user_id": pa.array([a.user_id for a in answers], pa.string()),
+            "churn_probability": pa.array([a.probability for a in answers], pa.float64()),
+            "risk": pa.array([a.risk for a in answers], pa.string()),
+            "status": pa.array([a.status for a in answers], pa.string()),
+            "reasons": pa.array([[r.text for r in a.reasons] for a in answers], pa.list_(pa.string())),
+        }
+    )

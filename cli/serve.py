@@ -1,0 +1,9 @@
+"""`ebbtide serve`."""
+
+from typing import Annotated
+
+import typer
+
+
+def serve() -> None:
+    """x"""

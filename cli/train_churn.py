@@ -1,0 +1,59 @@
+"""`ebbtide train churn`."""
+
+from typing import Annotated
+
+import typer
+
+from cli.options import RecipeOption, StoreOption, end_of, instant, progress, say, table
+from features.events.store import Store
+from training import churn
+from training.backtest import show
+from training.recipes import load_recipe
+
+
+def train_churn(
+    store: StoreOption,
+    as_of: Annotated[
+        str | None, typer.Option(help="Read nothing at or after it; without it the log's last midnight.")
+    ] = None,
+    horizon: Annotated[int, typer.Option(help="Days without a purchase that count as having left.", min=1)] = 30,
+    lookback: Annotated[int, typer.Option(help="Days; users with a purchase in them are trained on.", min=1)] = 180,
+    recipe: RecipeOption = None,
+) -> None:
+    """Train the churn model.
+
+    Example: ebbtide train churn --store var/store --horizon 14 --lookback 60
+    """
+    opened = Store.open(store)
+    moment = end_of(opened) if as_of is None else instant(as_of)
+    with progress() as told:
+        run = churn.train_churn(
+            opened,
+            as_of=moment,
+            horizon=horizon,
+            lookback=lookback,
+            recipe=load_recipe("churn", recipe),
+            progress=told,
+        )
+        told("tracking in MLflow", 0.0)
+        from training.record import record_churn  # MLflow takes seconds to import: only once there is a run
+
+        tracked = record_churn(run, opened)
+    _print(run)
+    say(f"tracked as run {tracked.run_id}, registered as {tracked.name}/{tracked.version}")
+    say("next: ebbtide promote churn")
+
+
+def _print(run: churn.ChurnRun) -> None:
+    names = [churn.MODEL, *run.baselines]
+    figures = ("auc", "average_precision", "brier", "lift_top_tenth", "expected_maximum_profit", "calibration_error")
+    rows = [
+        [figure, *(run.mean(name, figure) if figure in run.backtest[0].figures[name] else None for name in names)]
+        for figure in figures
+    ]
+    moments = ", ".join(show(result.matrix.as_of) for result in run.backtest)
+    table(("mean over the backtest", *names), rows, title=f"horizon {run.model.horizon} days, moments {moments}")
+    best = max(run.baselines, key=lambda name: run.mean(name, "auc"))
+    ahead = run.mean(churn.MODEL, "auc") - run.mean(best, "auc")
+    verdict = "beats every baseline" if ahead > 0 else "does NOT beat every baseline"
+    say(f"the model {verdict}: AUC {ahead:+.4f} against {best}")
