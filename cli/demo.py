@@ -45,9 +45,8 @@ def demo() -> None:
         ):  # a refused promotion is an answer too: the old one stays
             raise UserError(f"the demo stopped at: ebbtide {step}")
     _serve_and_ask()
-    say(
-        f"\nThe whole road took {time.time() - started:.0f} s. Next: `make serve` (the same service), `make ui` (the runs)."
-    )
+    say(f"\nThe whole road took {time.time() - started:.0f} s.")
+    say("Next: `make serve` (the same service), `make ui` (the runs).")
 
 
 def _serve_and_ask() -> None:

@@ -11,16 +11,16 @@ def deploy(deployed: DeployedOption = Path("var/deployed")) -> None:
 
     Example: ebbtide deploy
     """
-    from models.bundle import combine, open_bundle
+    from models.bundle import Bundle, combine, open_bundle
     from models.bundle import deploy as make_current
-    from training.promotion import bundle_of, champion, connect
-    from training.tracking import CHURN, CROSS_SELL
+    from training.promotion import bundle_of, champion
+    from training.tracking import CHURN, CROSS_SELL, connect
 
     client = connect()
     champions = [version for name in (CHURN, CROSS_SELL) if (version := champion(client, name)) is not None]
     if not champions:
         raise UserError("there is no champion yet: `ebbtide promote churn` or `ebbtide promote cross-sell` first")
-    parts = {}
+    parts: dict[str, tuple[Bundle, dict[str, str]]] = {}
     for version in champions:
         bundle = open_bundle(bundle_of(version))
         parts |= {part: (bundle, {"model": f"{version.name}/{version.version}"}) for part in bundle.parts}

@@ -40,15 +40,12 @@ def ingest(
     if done.store is None:
         say(f"\nchecked in {seconds:.1f} s; nothing was written")
     else:
-        say(
-            f"\nwrote {store}, now {done.store.rows:,} events of {done.store.user_hashes.size:,} users, in {seconds:.1f} s"
-        )
+        users = done.store.user_hashes.size
+        say(f"\nwrote {store}, now {done.store.rows:,} events of {users:,} users, in {seconds:.1f} s")
 
 
 def _print(report: Report) -> None:
-    span = (
-        "" if report.first_ts is None or report.last_ts is None else f"{show(report.first_ts)} … {show(report.last_ts)}"
-    )
+    ends = [show(instant) for instant in (report.first_ts, report.last_ts) if instant is not None]
     table(
         ("rows read", f"{report.rows:,}"),
         [
@@ -59,7 +56,7 @@ def _print(report: Report) -> None:
             *((f"  {reason}", count) for reason, count in report.rejected.most_common()),
             ("users", report.users),
             ("items", report.items),
-            ("span", span),
+            ("span", " … ".join(ends)),
             *((f"kind {kind}", count) for kind, count in report.kinds.most_common()),
         ],
     )

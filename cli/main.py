@@ -2,33 +2,63 @@
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 import typer
 
 from features.errors import UserError
 
-VERBS = ("ingest", "signals", "score", "recommend", "promote", "rollback", "deploy", "serve", "ui", "runs", "demo")
+# verb: the line that the list of commands shows; its file has the same first line
+VERBS = {
+    "ingest": "Read an event log into a store.",
+    "signals": "Write every signal of every user at a moment.",
+    "train churn": "Train the churn model.",
+    "train cross-sell": "Train the recommender.",
+    "score": "Write every user's churn probability.",
+    "recommend": "Write every user's recommendations.",
+    "promote": "Make a version champion if it passes the gate; else exit 1.",
+    "rollback": "Go back to the champion before this one.",
+    "deploy": "Put the champions into one bundle and into service.",
+    "serve": "Serve the deployed bundle over HTTP.",
+    "ui": "Open MLflow on the tracked runs.",
+    "runs": "List the registered versions with their figures and who serves.",
+    "demo": "The whole road on Complete Journey (grocery shopping, by its makers simulated from real patterns).",
+}
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="An event log in; churn probabilities, recommendations and what to do next out.",
-)
 
-
-def build() -> typer.Typer:
-    """The application with all its verbs."""
-    if not app.registered_commands:
-        for verb in VERBS:
-            app.command(name=verb)(getattr(import_module(f"cli.{verb}"), verb))
-        train = typer.Typer(no_args_is_help=True, help="Train a model, backtest it and track the run in MLflow.")
-        train.command(name="churn")(import_module("cli.train_churn").train_churn)
-        train.command(name="cross-sell")(import_module("cli.train_cross_sell").train_cross_sell)
-        app.add_typer(train, name="train")
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The application for a command line: it lists all verbs and imports the one asked for, as that takes seconds."""
+    app = _group("An event log in; churn probabilities, recommendations and what to do next out.")
+    train = _group("Train a model, backtest it and track the run in MLflow.")
+    asked = " ".join(word for word in arguments if not word.startswith("-")) + " "
+    for verb, line in VERBS.items():
+        run = _function(verb) if asked.startswith(f"{verb} ") else _not_asked
+        *group, name = verb.split()
+        (train if group else app).command(name, help=line if run is _not_asked else None)(run)
+    app.add_typer(train, name="train")
     return app
+
+
+def _group(about: str) -> typer.Typer:
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        help=about,
+    )
+
+
+def _function(verb: str) -> Callable[..., Any]:
+    name = verb.replace(" ", "_").replace("-", "_")
+    function: Callable[..., Any] = getattr(import_module(f"cli.{name}"), name)
+    return function
+
+
+def _not_asked() -> None:
+    raise AssertionError("a verb that is not asked for is only listed")
 
 
 def main() -> None:
@@ -37,7 +67,7 @@ def main() -> None:
         os.environ.setdefault(name, "true")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # implicit's own threads run beside
     try:
-        build()()
+        build(sys.argv[1:])()
     except UserError as error:
         print(f"ebbtide: {error}", file=sys.stderr)
         sys.exit(2)

@@ -50,9 +50,8 @@ def moment_in(store: Store, text: str, horizon: int | None = None) -> int:
     if as_of <= first:
         raise UserError(f"--as-of {show(as_of)} is not after the first event; it must be later than {show(first)}")
     if as_of > last + (horizon or 30) * DAY:
-        say(
-            f"[yellow]warning[/]: --as-of {show(as_of)} is {(as_of - last) // DAY} days after the last event, {show(last)}"
-        )
+        after = f"{(as_of - last) // DAY} days after the last event, {show(last)}"
+        say(f"[yellow]warning[/]: --as-of {show(as_of)} is {after}")
     return as_of
 
 

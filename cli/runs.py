@@ -8,14 +8,15 @@ def runs() -> None:
 
     Example: ebbtide runs
     """
-    from training.promotion import MAIN, champion, connect
+    from training.promotion import MAIN, champion
+    from training.tracking import connect, run_of
 
     client = connect()
     rows: list[list[object]] = []
     for name, main in MAIN.items():
         present = champion(client, name)
         for version in sorted(client.search_model_versions(f"name='{name}'"), key=lambda v: -int(v.version)):
-            run = client.get_run(version.run_id).data
+            run = run_of(client, version).data
             figures = ", ".join(f"{metric} {run.metrics[f'{metric}_mean']:.4f}" for metric in main)
             mark = "champion" if present is not None and present.version == version.version else ""
             gate = version.tags.get("gate", "not asked").split(":")[0]

@@ -1,9 +1,5 @@
 """`ebbtide serve`."""
 
-from typing import Annotated
-
-import typer
-
 
 def serve() -> None:
     """x"""

@@ -1,14 +1,14 @@
 """Timeline and Moment: what can be asked of users' pasts.
 
 A `Timeline` holds the events of a bucket of users; `timeline.as_of(moments)` gives a `Moment` each. Signals are plain
-functions of a `Moment` that use its few primitives and nothing else. Behind them `_Passes` goes over the events once for
-all moments and for all the windows that the signals are known to ask for.
+functions of a `Moment` that use its few primitives and nothing else. Behind them `_Passes` goes over the events once
+for all moments and for all the windows that the signals are known to ask for.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -202,7 +202,7 @@ class _Passes:
             done.update(zip(widths, self._answers(group, widths), strict=True))
         return done[width]
 
-    def _answers(self, group: Group, widths: list[int]) -> Sequence[Array]:
+    def _answers(self, group: Group, widths: list[int]) -> Iterable[Array]:
         name, kind, *rest = group
         match name:
             case "bound":
@@ -378,7 +378,7 @@ class Moment:
         return np.full(values.shape, np.nan)
 
     def place(self, kind: str) -> Array:
-        """Place in the timeline's stream of the kind of each user's first event at or after the moment, int64[users]."""
+        """Place in the kind's stream of each user's first event at or after the moment, int64[users]."""
         return self._get(("bound", kind))
 
     def count(self, kind: str, days: int | None = None) -> Array:
@@ -437,7 +437,7 @@ class Moment:
     def trend(self, kind: str, weeks: int, measure: str = "count") -> Array:
         """Least-squares slope a week of the weekly totals over the last whole weeks before the moment."""
         ask = self.count if measure == "count" else lambda kind, days: self.total(measure, kind, days)
-        upto = [np.float64(0), *(ask(kind, 7 * (week + 1)) for week in range(weeks))]
+        upto: list[Any] = [0.0, *(ask(kind, 7 * (week + 1)) for week in range(weeks))]
         centred = np.arange(weeks) - (weeks - 1) / 2
         weekly = (upto[week + 1] - upto[week] for week in range(weeks))  # newest week first
         return np.asarray(sum(-x * y for x, y in zip(centred, weekly, strict=True)) / (centred**2).sum())

@@ -106,7 +106,10 @@ def combine(parent: Path, sources: Mapping[str, tuple[Bundle, Mapping[str, Any]]
     """One bundle of parts taken from several; each part's description is extended by the mapping given with it."""
 
     def copy(bundle: Bundle, name: str) -> WritePart:
-        return lambda folder: shutil.copytree(bundle.path / name, folder, dirs_exist_ok=True) and None
+        def write(folder: Path) -> None:
+            shutil.copytree(bundle.path / name, folder, dirs_exist_ok=True)
+
+        return write
 
     return write_bundle(
         parent,

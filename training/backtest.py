@@ -26,8 +26,9 @@ def schedule(first: int, as_of: int, *, horizon: int, lookback: int, stride: int
     """Moments for training as of `as_of` on a log whose first purchase is at `first` (µs); all else in days.
 
     Nothing at or after `as_of` is read: the newest moment is one horizon before it. Training moments go back from there
-    by `stride` (at most half a horizon) while half a look-back of log lies before them; test moments start at the newest
-    too and lie a month apart (or a horizon, if that is shorter), as many as asked for and as have training moments.
+    by `stride` (at most half a horizon) while half a look-back of log lies before them; test moments start at the
+    newest too and lie a month apart (or a horizon, if that is shorter), as many as asked for and as have training
+    moments.
 
     Raises:
         UserError: the log is too short; the message names the earliest possible `as_of`.
@@ -35,8 +36,8 @@ def schedule(first: int, as_of: int, *, horizon: int, lookback: int, stride: int
     earliest = first + (2 * horizon + 2) * DAY
     if as_of < earliest:
         raise UserError(
-            f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first)}, and training plus one "
-            f"test need two outcome windows of {horizon} days, so --as-of must be {show(earliest)} or later; "
+            f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first)}, and training plus "
+            f"one test need two outcome windows of {horizon} days, so --as-of must be {show(earliest)} or later; "
             f"or choose a shorter --horizon"
         )
     history = min(lookback // 2 * DAY, (as_of - first - 2 * horizon * DAY) // 2)

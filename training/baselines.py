@@ -25,7 +25,7 @@ class Baseline:
 
 
 def fit_baselines(train: list[Matrix], lookback: int) -> list[Baseline]:
-    """Recency, a logistic regression on recency, frequency and money, and the operators' alarm where browsing exists."""
+    """Recency, a logistic regression on recency, frequency and money, and, where browsing exists, the alarm."""
     found = [
         Baseline("recency", lambda m: m.column("days_since_purchase").astype(np.float64), is_probability=False),
         _rfm_logistic(train, lookback),

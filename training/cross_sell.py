@@ -66,8 +66,8 @@ def train_cross_sell(
     earliest = first_purchase(store) + 2 * horizon * c.DAY
     if as_of < earliest:
         raise UserError(
-            f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first_purchase(store))} and a "
-            f"backtest needs two windows of {horizon} days, so --as-of must be {show(earliest)} or later"
+            f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first_purchase(store))} and "
+            f"a backtest needs two windows of {horizon} days, so --as-of must be {show(earliest)} or later"
         )
     history, texts = purchase_history(store, as_of)
     moments = [as_of - (i + 1) * horizon * c.DAY for i in range(recipe["test_moments"])]
@@ -137,12 +137,10 @@ def _test_one(history: History, texts: list[str], moment: int, settings: CrossSe
     scores: dict[str, dict[Mode, RankingScore]] = {}
     for name, candidate in {MODEL: model, **{head: model.only(head) for head in HEADS}}.items():
         scores[name] = {
-            mode: evaluate(
-                lambda row, m=candidate, mode=mode: [s.item for s in m.recommend(*past.user(row), moment, K, mode)],
-                sorted(truth[mode]),
-                truth[mode],
-                K,
-            )
-            for mode in MODES
+            mode: evaluate(_lists(candidate, past, moment, mode), sorted(truth[mode]), truth[mode], K) for mode in MODES
         }
     return MomentResult(moment, scores)
+
+
+def _lists(model: Recommender, past: History, moment: int, mode: Mode) -> Callable[[int], list[int]]:
+    return lambda row: [item.item for item in model.recommend(*past.user(row), moment, K, mode)]

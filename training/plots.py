@@ -8,10 +8,12 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
 from features.timeline import Array
+from models.recommender import Mode
 from training.churn import MODEL, ChurnRun, MomentResult
 from training.cross_sell import CrossSellRun
 from training.metrics import CALIBRATION_BINS
 
+TITLES: dict[Mode, str] = {"all": "everything bought", "cross_sell": "never bought before"}
 MODEL_COLOUR, OTHER_COLOURS = "#0b6e8a", ("#c0792a", "#7d8b99", "#a34b6c", "#5f8f4e")
 
 
@@ -122,7 +124,7 @@ def cross_sell_plots(run: CrossSellRun) -> dict[str, Figure]:
 def _bars(run: CrossSellRun, figure_name: str, label: str) -> Figure:
     figure = Figure(figsize=(8, 4), layout="constrained")
     scores = run.backtest[0].scores
-    for place, (mode, title) in enumerate({"all": "everything bought", "cross_sell": "never bought before"}.items()):
+    for place, (mode, title) in enumerate(TITLES.items()):
         axes = figure.add_subplot(1, 2, place + 1)
         values: Mapping[str, float] = {name: getattr(by_mode[mode], figure_name) for name, by_mode in scores.items()}
         errors: Array = np.array([getattr(by_mode[mode], f"{figure_name}_se") for by_mode in scores.values()])

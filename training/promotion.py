@@ -14,7 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.errors import UserError
-from training.tracking import CHURN, CROSS_SELL, connect
+from training.tracking import CHURN, CROSS_SELL, connect, run_of
 
 CHAMPION = "champion"
 MAIN = {CHURN: ("auc",), CROSS_SELL: ("all_recall_at_20", "cross_sell_recall_at_20")}
@@ -81,7 +81,7 @@ def gate(client: MlflowClient, challenger: ModelVersion) -> Verdict:
 
 
 def promote(name: str, version: str | None = None) -> Verdict:
-    """Make a version (the newest, if none is named) champion if it passes the gate; tagged with the verdict either way."""
+    """Make a version (by default the newest) champion if it passes the gate; tagged with the verdict either way."""
     client = connect()
     challenger = newest(client, name) if version is None else _version(client, name, version)
     verdict = gate(client, challenger)
@@ -145,7 +145,7 @@ def _children(client: MlflowClient, run: Run) -> list[Run]:
 
 def _means(client: MlflowClient, version: ModelVersion) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Mean metrics over the backtest: the model's own, and each baseline's."""
-    run = client.get_run(version.run_id)
+    run = run_of(client, version)
     means = {child.data.tags["contender"]: _mean_metrics(child) for child in _children(client, run)}
     return means.pop(run.data.tags["contender"]), means
 
@@ -159,7 +159,7 @@ def _margin(ours: Mapping[str, float], baselines: Mapping[str, Mapping[str, floa
 
 
 def _same_test(client: MlflowClient, a: ModelVersion, b: ModelVersion) -> bool:
-    one, other = client.get_run(a.run_id).data, client.get_run(b.run_id).data
+    one, other = run_of(client, a).data, run_of(client, b).data
     return all(one.params.get(key) == other.params.get(key) for key in ("data digest", "test moments", "horizon"))
 
 

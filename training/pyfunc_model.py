@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import mlflow
+import mlflow.models
 import numpy as np
 import pandas as pd
+from mlflow.pyfunc.model import PythonModel
 
 from models.churn import PART
 from models.deployed import Deployed, load_bundle
 
 
-class BundleModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class BundleModel(PythonModel):
     """Scores signals (churn) or purchase lines (cross-sell) with the models of a bundle."""
 
     def load_context(self, context: Any) -> None:
@@ -31,8 +32,7 @@ class BundleModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def _recommend(self, lines: pd.DataFrame) -> pd.DataFrame:
         recommender = self.deployed.recommender
         assert recommender is not None
-        ts = pd.to_datetime(lines["ts"], utc=True).astype("int64").to_numpy() // 1_000
-        ts = ts if len(ts) == 0 or ts.max() > 10**14 else ts * 1_000
+        ts = pd.to_datetime(lines["ts"], utc=True).to_numpy("datetime64[us]").astype(np.int64)
         as_of = int(ts.max()) + 1 if len(ts) else recommender.as_of
         codes = recommender.catalogue.codes(lines["item_id"].astype(str).tolist())
         rows = []

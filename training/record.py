@@ -1,6 +1,5 @@
 """From a run to what is tracked of it: bundle, figures, plots, parameters."""
 
-from pathlib import Path
 from typing import Any
 
 from features.events.store import Store

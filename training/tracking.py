@@ -17,8 +17,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.data.sources import LocalArtifactDatasetSource
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
@@ -169,7 +170,9 @@ def _log_margins(
 
 def _dataset(evidence: Evidence) -> MetaDataset:
     source = LocalArtifactDatasetSource(str(evidence.store))
-    return MetaDataset(source, name=f"{evidence.store.name} before {_day(evidence.as_of)}", digest=evidence.data_digest)
+    return MetaDataset(  # type: ignore[abstract]
+        source, name=f"{evidence.store.name} before {_day(evidence.as_of)}", digest=evidence.data_digest
+    )
 
 
 def _day(instant: int) -> str:
@@ -187,6 +190,12 @@ def cross_sell_signature() -> ModelSignature:
     inputs = Schema([ColSpec("string", "user_id"), ColSpec("string", "item_id"), ColSpec("datetime", "ts")])
     columns = {"user_id": "string", "rank": "long", "item_id": "string", "score": "double", "head": "string"}
     return ModelSignature(inputs, Schema([ColSpec(kind, name) for name, kind in columns.items()]))
+
+
+def run_of(client: MlflowClient, version: ModelVersion) -> Run:
+    """The run that a registered version came from."""
+    assert version.run_id is not None
+    return client.get_run(version.run_id)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ each bucket reads the mapped store in place."""
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -104,10 +105,10 @@ def matrices(
 def _loads(store: Store, users: Sequence[str] | None, chunk_rows: int) -> Iterator[Callable[[], Timeline]]:
     if users is None:
         for chunk in store.chunks(chunk_rows):
-            yield lambda chunk=chunk: store.timeline(chunk)
+            yield partial(store.timeline, chunk)
     else:
         for start in range(0, len(users), USERS_AT_ONCE):
-            yield lambda some=users[start : start + USERS_AT_ONCE]: store.timeline_of(some)
+            yield partial(store.timeline_of, users[start : start + USERS_AT_ONCE])
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], tasks: Sequence[T], ahead: int) -> Iterator[R]:

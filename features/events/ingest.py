@@ -109,8 +109,9 @@ class _Change:
         if rejected > max_rejected * report.rows:
             reasons = "\n  ".join(f"{n:,} × {why}; {report.examples[why]}" for why, n in report.rejected.most_common())
             raise UserError(
-                f"{rejected:,} of {report.rows:,} rows are bad ({rejected / report.rows:.1%}; at most {max_rejected:.1%} "
-                f"may be):\n  {reasons}\n  Mend the source or raise --max-rejected; nothing was written."
+                f"{rejected:,} of {report.rows:,} rows are bad ({rejected / report.rows:.2%}; at most "
+                f"{max_rejected:.2%} may be):\n  {reasons}\n  Mend the source or raise --max-rejected; "
+                "nothing was written."
             )
 
     def finish(self) -> Report:
@@ -191,7 +192,7 @@ def _read_table(name: str, file: Path, connection: duckdb.DuckDBPyConnection) ->
     casts = ", ".join(f"nullif(CAST({x} AS VARCHAR), '') AS {x}" for x in sorted(texts))
     try:
         query = f"SELECT * REPLACE ({casts}) FROM source WHERE {key} IS NOT NULL"
-        table: pa.Table = relation.query("source", query).to_arrow_table()
+        table: pa.Table = sources.query(relation, query).to_arrow_table()
     except duckdb.Error as error:
         raise sources.unreadable(file, error) from error
     repeated = len(table) - len(table.column(key).unique())

@@ -12,6 +12,7 @@ import pyarrow as pa
 from features import loops
 from features.errors import UserError
 from features.events import columns as c
+from features.events.sources import query
 
 BATCH_ROWS = 1_000_000
 LONGEST_TEXT = 512  # bytes
@@ -118,7 +119,7 @@ class Intake:
         _require(relation.columns)
         types = {name: str(kind) for name, kind in zip(relation.columns, relation.types, strict=True)}
         self.columns = tuple(name for name in c.COLUMNS if name in types)
-        self._typed = relation.query("source", validation_query(types, now))
+        self._typed = query(relation, validation_query(types, now))
 
     def batches(self) -> Iterator[dict[str, pa.Array]]:
         """Good rows, typed: texts as text, times in µs, numbers in their stored units, -1 where there is none."""
@@ -162,7 +163,7 @@ def _require(names: Sequence[str]) -> None:
 
 
 def validation_query(types: Mapping[str, str], now: int) -> str:
-    """SQL over the view `source` that types every contract column and gives each row its first reason to be rejected."""
+    """SQL over the view `source` that types every contract column and tells each bad row the first reason why."""
     expressions, reasons = [], []
     for name in (name for name in c.COLUMNS if name in types):
         value = f's."{name}"'

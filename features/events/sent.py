@@ -26,7 +26,7 @@ class Sent:
 
 
 def encode_sent(rows: Sequence[Mapping[str, Any]], words: Mapping[str, Words]) -> Sent:
-    """Encode events, each a mapping of contract columns; times in µs, numbers in the contract's units, valid already."""
+    """Encode valid events, each a mapping of contract columns; times in µs, numbers in the contract's units."""
     own = {name: MoreWords(known) for name, known in words.items()}
     given = [name for name in c.COLUMNS if any(row.get(name) is not None for row in rows)]
     batch = {name: _typed(name, [row.get(name) for row in rows]) for name in given}

@@ -96,6 +96,13 @@ def _open_csv(path: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckD
     return connection.sql(query, params=[str(path)])
 
 
+def query(relation: duckdb.DuckDBPyRelation, sql: str) -> duckdb.DuckDBPyRelation:
+    """A query over a relation, which it calls `source`."""
+    result = relation.query("source", sql)
+    assert result is not None
+    return result
+
+
 def unreadable(path: Path, error: Exception) -> UserError:
     """What DuckDB says of a source, as one message with the line it names."""
     lines = [line for line in str(error).split("\n") if line.strip()]

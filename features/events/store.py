@@ -7,6 +7,7 @@ killed at any point leaves the old manifest in force, and whatever it did not na
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Store:
         parts = max(1, round(self.rows / rows))
         starts = np.searchsorted(largest.offsets, np.arange(1, parts) * largest.meta.rows // parts)
         cuts = [0, *sorted({int(h) for h in largest.user_hash[np.minimum(starts, largest.meta.users - 1)]}), 2**64]
-        return list(zip(cuts, cuts[1:], strict=False))
+        return list(pairwise(cuts))
 
     def timelines(self, rows: int = CHUNK_ROWS) -> Iterator[Timeline]:
         """All users, bucket by bucket."""
@@ -160,7 +161,7 @@ class Store:
             at = np.minimum(np.searchsorted(segment.user_hash, hashes), max(segment.meta.users - 1, 0))
             for user in np.flatnonzero(segment.user_hash[at] == hashes) if segment.meta.users else ():
                 row = int(at[user])
-                if segment.user_ids[row].as_py() != user_ids[user]:
+                if segment.user_ids[row].as_py() != user_ids[int(user)]:
                     continue
                 rows = slice(int(segment.offsets[row]), int(segment.offsets[row + 1]))
                 users.append(np.full(rows.stop - rows.start, user, np.int64))
