@@ -52,7 +52,8 @@ def gate(client: MlflowClient, challenger: ModelVersion) -> Verdict:
     """A version passes if it beats every baseline of its own backtest and is no worse than the champion.
 
     Two versions backtested at the same moments on the same data are compared by the mean of each main metric; otherwise
-    by its margin over their own best baseline, since moments differ in difficulty.
+    by its margin over their own best baseline, since moments differ in difficulty. A champion of another horizon answers
+    another question: only the baselines are asked then.
     """
     name = str(challenger.name)
     main = MAIN[name]
@@ -67,8 +68,10 @@ def gate(client: MlflowClient, challenger: ModelVersion) -> Verdict:
     present = champion(client, name)
     if present is None or present.version == challenger.version:
         return Verdict(name, str(challenger.version), True, won)
+    if not _alike(client, challenger, present, "horizon"):
+        return Verdict(name, str(challenger.version), True, f"{won}; champion {present.version} has another horizon")
     theirs, their_baselines = _means(client, present)
-    same = _same_test(client, challenger, present)
+    same = _alike(client, challenger, present, "data digest", "test moments", "lookback")
     for metric in main:
         a, b = ours[metric], theirs[metric]
         if not same:
@@ -158,9 +161,9 @@ def _margin(ours: Mapping[str, float], baselines: Mapping[str, Mapping[str, floa
     return ours[metric] - max(theirs[metric] for theirs in baselines.values() if metric in theirs)
 
 
-def _same_test(client: MlflowClient, a: ModelVersion, b: ModelVersion) -> bool:
-    one, other = run_of(client, a).data, run_of(client, b).data
-    return all(one.params.get(key) == other.params.get(key) for key in ("data digest", "test moments", "horizon"))
+def _alike(client: MlflowClient, a: ModelVersion, b: ModelVersion, *params: str) -> bool:
+    one, other = run_of(client, a).data.params, run_of(client, b).data.params
+    return all(one.get(key) == other.get(key) for key in params)
 
 
 def _tag(client: MlflowClient, version: ModelVersion, key: str, text: str) -> None:

@@ -38,7 +38,6 @@ def record_churn(run: churn.ChurnRun, store: Store) -> Tracked:
             store=store.path,
             data_digest=digest,
             signature=tracking.churn_signature(run.model.names),
-            tags={"contender": churn.MODEL},
         )
         return tracking.track(evidence)
 
@@ -78,7 +77,6 @@ def record_cross_sell(run: cross_sell.CrossSellRun, store: Store) -> Tracked:
             store=store.path,
             data_digest=digest,
             signature=tracking.cross_sell_signature(),
-            tags={"contender": cross_sell.MODEL},
         )
         return tracking.track(evidence)
 

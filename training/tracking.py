@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -50,7 +50,6 @@ class Evidence:
     store: Path
     data_digest: str
     signature: ModelSignature
-    tags: Mapping[str, str] = field(default_factory=dict)
 
     def means(self) -> dict[str, dict[str, float]]:
         """Contender → metric → mean over the moments at which it has the metric."""
@@ -73,7 +72,11 @@ class Tracked:
 
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, else the SQLite store under `mlruns/` of the working folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns').resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _default_uri()
+
+
+def _default_uri() -> str:
+    return f"sqlite:///{Path('mlruns').resolve() / 'mlflow.db'}"
 
 
 def connect() -> MlflowClient:
@@ -92,9 +95,9 @@ def _experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    local = tracking_uri().startswith("sqlite:///") and "MLFLOW_TRACKING_URI" not in os.environ
-    location = Path("mlruns", "artifacts").resolve().as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location))
+    location = Path("mlruns", "artifacts", name).resolve().as_uri() if tracking_uri() == _default_uri() else None
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens on runs, not on chats and prompts
+    return str(client.create_experiment(name, artifact_location=location, tags=kind))
 
 
 def track(evidence: Evidence) -> Tracked:
@@ -102,7 +105,9 @@ def track(evidence: Evidence) -> Tracked:
     client = connect()
     experiment = _experiment(client, evidence.name)
     means = evidence.means()
-    with _run(experiment, f"as of {_day(evidence.as_of)}", evidence.tags) as run_id:
+    title = f"{evidence.params['horizon']} days as of {_day(evidence.as_of)}"
+    tags = {"contender": evidence.contender, "mlflow.note.content": _note(evidence, means)}
+    with _run(experiment, title, tags) as run_id:
         _log_params(client, run_id, evidence)
         _log_figures(client, run_id, evidence, evidence.contender, means)
         _log_margins(client, run_id, evidence, means)
@@ -166,6 +171,25 @@ def _log_margins(
         if other != evidence.contender and main in theirs
     ]
     client.log_batch(run_id, metrics=metrics)
+
+
+def _note(evidence: Evidence, means: Mapping[str, Mapping[str, float]]) -> str:
+    """What a reviewer reads first: the contenders by the metrics that decide, worst margin included."""
+    head = ["contender", *(f"{main}, mean" for main in evidence.main), *(f"{main}, worst" for main in evidence.main)]
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for contender, metrics in means.items():
+        seen = [
+            [m[contender][main] for m in evidence.figures.values() if main in m[contender]] for main in evidence.main
+        ]
+        cells = [*(f"{metrics[main]:.4f}" for main in evidence.main), *(f"{min(values):.4f}" for values in seen)]
+        lines.append(f"| {contender} | {' | '.join(cells)} |")
+    moments = ", ".join(_day(moment) for moment in sorted(evidence.figures))
+    return (
+        f"Backtest at {moments}: each model was fitted on earlier events only. Data: "
+        f"`{evidence.store.name}` before {_day(evidence.as_of)}, digest `{evidence.data_digest}`.\n\n"
+        + "\n".join(lines)
+        + "\n\nPer moment: *Model metrics* (step = date). Pictures: *Artifacts*, `plots/`. Contenders: the child runs."
+    )
 
 
 def _dataset(evidence: Evidence) -> MetaDataset:

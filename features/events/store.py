@@ -7,11 +7,13 @@ killed at any point leaves the old manifest in force, and whatever it did not na
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -99,6 +101,38 @@ class Store:
             size = segment.category_known.size
             categories[:size] = np.minimum(categories[:size], segment.category_known)
         return Facts(tuple(self.words[c.KIND].texts), kinds, columns, categories, self._item_category)
+
+    def matrix(
+        self,
+        as_of: str | datetime | int,
+        horizon: int | None = None,
+        lookback: int | None = None,
+        users: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """`user_id` and every signal at a moment, a row a user; with a horizon also `purchases_after` and `churned`.
+
+        Args:
+            as_of: ISO date or time, a datetime (both UTC without a zone), or µs.
+            horizon: days of the outcome window, which must lie in the log.
+            lookback: only users with a purchase in that many days before the moment.
+            users: only these, in the order given; strangers have no row.
+
+        Raises:
+            UserError: the moment is not a time, not after the first event, or too late for the horizon.
+        """
+        from features.engines.local import matrices  # it works on stores: imported here, neither needs the other first
+
+        moment = _micros(as_of)
+        first, last = self.span
+        if moment <= first:
+            raise UserError(f"as_of must be later than the first event, {_iso(first)}; it is {_iso(moment)}")
+        latest = (last // c.DAY + 1 - (horizon or 0)) * c.DAY
+        if horizon and moment > latest:
+            raise UserError(
+                f"the log ends before {horizon} days after {_iso(moment)}: with that horizon as_of may be at most "
+                f"{_iso(latest)}"
+            )
+        return matrices(self, [moment], lookback=lookback, horizon=horizon, users=users)[0].to_pandas()
 
     def digest(self, as_of: int = c.NEVER) -> str:
         """Name of the log known before `as_of`: its row count and a sum of its rows' hashes, whatever their order."""
@@ -199,6 +233,23 @@ def _values(part: Columns, name: str, rows: int) -> np.ndarray:
         return np.zeros(rows, np.uint64)
     dtype = "int64" if name in c.TIMES else c.NUMBERS[name][1] if name in c.NUMBERS else "int32"
     return np.full(rows, c.MONEY if name == c.QUANTITY else -1, dtype)
+
+
+def _micros(moment: str | datetime | int) -> int:
+    """A moment as µs, UTC without a zone."""
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError as error:
+            raise UserError(f"as_of {moment!r} is not an ISO date or time; write 2011-09-10, for instance") from error
+    if isinstance(moment, datetime):
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return moment
+
+
+def _iso(instant: int) -> str:
+    return str(np.datetime64(instant, "us").astype("datetime64[s]"))
 
 
 def empty_manifest() -> dict[str, Any]:

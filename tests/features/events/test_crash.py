@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from features.errors import UserError
 from features.events.ingest import ingest
 from features.events.sources import Source
 from features.events.store import Store
-from tests.features.events.killed import Killed, Step
 from tests.features.support import NOW, RANDOM_MOMENTS, rows_by_user, write_log
+from tests.killed import Killed, Step
 from tests.randomlog import random_items, random_log
 
 #: the options of each kind of change, and whether a store is there before it
@@ -65,7 +66,7 @@ class Scene:
     def start(self, path: Path, kill_at: int | None = None) -> Killed:
         if self.before is not None:
             shutil.copytree(self.before, path)
-        return Killed(self.change, path, kill_at, **self.options)
+        return Killed(partial(ingest, self.change, path, threads=1, **self.options), path, kill_at)
 
     def check(self, path: Path) -> None:
         """Whole, old or new; then the change is made and nothing is left lying about."""

@@ -98,7 +98,7 @@ def test_above_the_share_the_run_fails_whole(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         ingest_rows([*good, *bad], path)
     text = str(error.value)
-    for part in ("3 of 100 rows are bad", "3.0%", "at most 2.0%", "2 × ts is not a time", "1 × price is negative"):
+    for part in ("3 of 100 rows are bad", "3.00%", "at most 2.00%", "2 × ts is not a time", "1 × price is negative"):
         assert part in text
     assert "row 99: {" in text
     assert "never" in text
@@ -112,7 +112,7 @@ def test_above_the_share_the_run_fails_whole(tmp_path: Path) -> None:
 def test_exactly_the_share_passes(tmp_path: Path) -> None:
     rows = [{**GOOD, "event_id": f"{i}", "price": -1 if i < 2 else 1} for i in range(100)]
     assert ingest_rows(rows, tmp_path / "store").report.rejected.total() == 2
-    with pytest.raises(UserError, match=r"at most 1\.9%"):
+    with pytest.raises(UserError, match=r"at most 1\.90%"):
         ingest_rows(rows, tmp_path / "other", max_rejected=0.019)
 
 
