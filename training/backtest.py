@@ -37,13 +37,14 @@ def schedule(first: int, as_of: int, *, horizon: int, lookback: int, stride: int
     if as_of < earliest:
         raise UserError(
             f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first)}, and training plus "
-            f"one test need two outcome windows of {horizon} days, so --as-of must be {show(earliest)} or later; "
+            f"one test need two outcome windows of {horizon} days, so --as-of must be {show(up(earliest))} or later; "
             f"or choose a shorter --horizon"
         )
     history = min(lookback // 2 * DAY, (as_of - first - 2 * horizon * DAY) // 2)
     newest = as_of - horizon * DAY
     step = max(1, min(stride, horizon // 2)) * DAY
-    train = tuple(range(newest, first + history - 1, -step))
+    # One horizon before the newest is always among them: the newest moment can then be tested whatever the stride.
+    train = tuple(sorted({*range(newest, first + history - 1, -step), newest - horizon * DAY}, reverse=True))
     apart = max(1, min(horizon, 30)) * DAY
     oldest_trained = train[-1] + horizon * DAY
     return Schedule(
@@ -62,6 +63,11 @@ def first_purchase(store: Store) -> int:
         kinds = ", ".join(sorted(store.facts.kinds_known)) or "none"
         raise UserError(f"the log has no event of kind purchase (its kinds: {kinds}); map yours to it in a .sql source")
     return first
+
+
+def up(instant: int) -> int:
+    """The next whole second (µs), which `show` can write."""
+    return -(-instant // 1_000_000) * 1_000_000
 
 
 def show(instant: int) -> str:

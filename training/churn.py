@@ -82,7 +82,7 @@ def train_churn(
         stride=recipe["stride_days"],
         tests=recipe["test_moments"],
     )
-    moments = plan.train[: max(2, recipe["most_rows"] // max(1, store.user_hashes.size))]
+    moments = plan.train[: max(2, recipe["most_rows"] // max(1, _users_before(store, as_of)))]
     wanted = sorted({*moments, *plan.tests}, reverse=True)
     built = matrices(
         store,
@@ -99,7 +99,7 @@ def train_churn(
     for done, test in enumerate(plan.tests):
         told("backtest", done / len(plan.tests))
         train = [at[m] for m in moments if m in plan.train_for(test)]
-        if train and _trainable(train):
+        if train and _trainable(train) and 0 < at[test].churned.mean() < 1:
             results.append(_test_one(at[test], train, lookback, recipe, horizon, threads))
     if not results:
         raise UserError(_too_few([at[m] for m in moments], "no backtest moment has enough of both before it"))
@@ -108,6 +108,11 @@ def train_churn(
     model = fit(final, horizon=horizon, lookback=lookback, recipe=recipe, threads=threads)
     names = tuple(name for name in results[0].scores if name != MODEL)
     return ChurnRun(model, plan, tuple(results), names, recipe, sum(len(m) for m in final))
+
+
+def _users_before(store: Store, as_of: int) -> int:
+    """Users with an event known before a moment; those of later events must not decide how many moments there are."""
+    return sum(int(timeline.as_of([as_of])[0].present.sum()) for timeline in store.timelines())
 
 
 def _test_one(

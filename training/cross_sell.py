@@ -12,7 +12,7 @@ from features.errors import UserError
 from features.events import columns as c
 from features.events.store import Store
 from models.recommender import HEADS, MODES, Catalogue, History, Mode, Recommender
-from training.backtest import first_purchase, show
+from training.backtest import first_purchase, show, up
 from training.cross_sell_fit import CrossSellSettings, fit_recommender
 from training.ranking import RankingScore, evaluate, next_purchases
 from training.recipes import Recipe, load_recipe
@@ -67,7 +67,7 @@ def train_cross_sell(
     if as_of < earliest:
         raise UserError(
             f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first_purchase(store))} and "
-            f"a backtest needs two windows of {horizon} days, so --as-of must be {show(earliest)} or later"
+            f"a backtest needs two windows of {horizon} days, so --as-of must be {show(up(earliest))} or later"
         )
     history, texts = purchase_history(store, as_of)
     moments = [as_of - (i + 1) * horizon * c.DAY for i in range(recipe["test_moments"])]

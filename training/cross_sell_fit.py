@@ -261,7 +261,7 @@ def _spread(truth: Truth, most: int) -> Truth:
 
 
 def _canonical(history: History) -> History:
-    """Users ordered by what they bought and when, not by what they are called.
+    """Users who bought, ordered by what and when, not by what they are called.
 
     ALS starts from random user factors by row, and float sums run over rows: with this order neither renaming users
     nor how the store is cut into buckets changes a model. Within a user, equal times are ordered by item.
@@ -273,7 +273,8 @@ def _canonical(history: History) -> History:
         blake2b(ts[start:end].tobytes() + item[start:end].tobytes(), digest_size=16).digest()
         for start, end in pairwise(bounds)
     ]
-    users = np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
+    bought = np.flatnonzero(np.diff(history.offsets)).tolist()
+    users = np.array(sorted(bought, key=digests.__getitem__), dtype=np.int64)
     counts = np.diff(history.offsets)[users]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
     at = np.arange(int(offsets[-1])) + np.repeat(history.offsets[users] - offsets[:-1], counts)

@@ -52,8 +52,8 @@ def gate(client: MlflowClient, challenger: ModelVersion) -> Verdict:
     """A version passes if it beats every baseline of its own backtest and is no worse than the champion.
 
     Two versions backtested at the same moments on the same data are compared by the mean of each main metric; otherwise
-    by its margin over their own best baseline, since moments differ in difficulty. A champion of another horizon answers
-    another question: only the baselines are asked then.
+    by its margin over their own best baseline, since moments differ in difficulty. A champion of another horizon
+    answers another question: only the baselines are asked then.
     """
     name = str(challenger.name)
     main = MAIN[name]

@@ -23,6 +23,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
+from features.events.columns import DAY
+
 CHURN, CROSS_SELL = "ebbtide-churn", "ebbtide-cross-sell"
 Figures = Mapping[int, Mapping[str, Mapping[str, float]]]
 
@@ -108,7 +110,7 @@ def track(evidence: Evidence) -> Tracked:
     title = f"{evidence.params['horizon']} days as of {_day(evidence.as_of)}"
     tags = {"contender": evidence.contender, "mlflow.note.content": _note(evidence, means)}
     with _run(experiment, title, tags) as run_id:
-        _log_params(client, run_id, evidence)
+        _log_params(client, run_id, evidence, evidence.params)
         _log_figures(client, run_id, evidence, evidence.contender, means)
         _log_margins(client, run_id, evidence, means)
         mlflow.log_input(_dataset(evidence), context="training")
@@ -116,6 +118,7 @@ def track(evidence: Evidence) -> Tracked:
             mlflow.log_figure(figure, f"plots/{file}")
         for number, contender in enumerate([evidence.contender, *(n for n in means if n != evidence.contender)]):
             with _run(experiment, f"{number} {contender}", {"contender": contender}, nested=True) as child:
+                _log_params(client, child, evidence, {"contender": contender})
                 _log_figures(client, child, evidence, contender, means)
                 mlflow.log_input(_dataset(evidence), context="evaluation")
         info = _log_model(evidence)
@@ -142,17 +145,21 @@ def _run(experiment: str, name: str, tags: Mapping[str, str], nested: bool = Fal
         yield str(run.info.run_id)
 
 
-def _log_params(client: MlflowClient, run_id: str, evidence: Evidence) -> None:
-    params = [Param(key, str(value)) for key, value in sorted(evidence.params.items())]
+COMMON_PARAMS = ("as of", "data digest", "horizon", "test moments")  # what makes contenders comparable
+
+
+def _log_params(client: MlflowClient, run_id: str, evidence: Evidence, own: Mapping[str, Any]) -> None:
+    values = {key: evidence.params[key] for key in COMMON_PARAMS} | dict(own)
+    params = [Param(key, str(value)) for key, value in sorted(values.items())]
     client.log_batch(run_id, params=params, tags=[RunTag("data digest", evidence.data_digest)])
 
 
 def _log_figures(
     client: MlflowClient, run_id: str, evidence: Evidence, contender: str, means: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Each metric once a moment (step: the date as a number, such as 20110910), and its mean over moments."""
+    """Each metric once a moment (step: days from the moment of training, below 0), and its mean over moments."""
     metrics = [
-        Metric(name, value, moment // 1_000, int(_day(moment).replace("-", "")))
+        Metric(name, value, moment // 1_000, (moment - evidence.as_of) // DAY)
         for moment in sorted(evidence.figures)
         for name, value in evidence.figures[moment].get(contender, {}).items()
     ]
@@ -188,7 +195,8 @@ def _note(evidence: Evidence, means: Mapping[str, Mapping[str, float]]) -> str:
         f"Backtest at {moments}: each model was fitted on earlier events only. Data: "
         f"`{evidence.store.name}` before {_day(evidence.as_of)}, digest `{evidence.data_digest}`.\n\n"
         + "\n".join(lines)
-        + "\n\nPer moment: *Model metrics* (step = date). Pictures: *Artifacts*, `plots/`. Contenders: the child runs."
+        + "\n\nPer moment: *Model metrics* (step = days from the moment of training). "
+        + "Pictures: *Artifacts*, `plots/`. Contenders: the child runs."
     )
 
 
