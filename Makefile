@@ -30,8 +30,9 @@ lint: .venv/.installed
 bench: .venv/.installed
 	set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
+# What `make demo` deployed, at the end of its data.
 serve: .venv/.installed
-	$(BIN)/ebbtide serve
+	$(BIN)/ebbtide serve --store var/demo/store --deployed var/demo/deployed --as-of 2018-01-01
 
 ui: .venv/.installed
 	$(BIN)/ebbtide ui

@@ -1,11 +1,11 @@
 """Timeline and Moment: what can be asked of users' pasts.
 
 A `Timeline` holds the events of a bucket of users; `timeline.as_of(moments)` gives a `Moment` each. Signals are plain
-functions of a `Moment` that use its few primitives and nothing else. Behind them `_Passes` goes over the events once
+functions of a `Moment` that use its few primitives and nothing else. Behind them `Passes` goes over the events once
 for all moments and for all the windows that the signals are known to ask for.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from features import loops
 from features.events import columns as c
-
-Array = np.ndarray
-Group = tuple[str, ...]
-Plan = Mapping[Group, set[int]]  # what a set of signals asks for: pass → windows in µs
+from features.passes import Array as Array
+from features.passes import Group, Passes
+from features.passes import Plan as Plan
 
 
 @dataclass(frozen=True)
@@ -167,8 +165,8 @@ class Timeline:
             if known is self:
                 shared.append(moment)
             else:
-                out[moment] = Moment(_Passes(known, np.array([moment]), plan or {}), 0)
-        passes = _Passes(self, np.array(shared, np.int64), plan or {})
+                out[moment] = Moment(Passes(known, np.array([moment]), plan or {}), 0)
+        passes = Passes(self, np.array(shared, np.int64), plan or {})
         out.update({moment: Moment(passes, index) for index, moment in enumerate(shared)})
         return [out[moment] for moment in moments]
 
@@ -176,174 +174,8 @@ class Timeline:
         """Outcomes: events of a kind in `[start, start + days)`, int64[starts, users]; later arrivals are unknown."""
         known = self.known_before(known_before)
         ends = np.array(starts, np.int64) + days * c.DAY
-        passes = _Passes(known, ends, {})
+        passes = Passes(known, ends, {})
         return passes.get(("sum", kind, "count"), days * c.DAY)
-
-
-class _Passes:
-    """Answers over one timeline at several moments, each computed when first asked for.
-
-    Everything rests on `bounds`: where in a stream each window starts and each moment stands. Counts are differences of
-    places, sums are differences of running sums, and only what is neither is a loop of its own.
-    """
-
-    def __init__(self, timeline: Timeline, as_of: Array, plan: Plan) -> None:
-        self.timeline, self.as_of, self.plan = timeline, as_of, plan
-        self.asked: dict[Group, set[int]] = {}
-        self._done: dict[Group, dict[int, Array]] = {}
-        self._memory: dict[tuple[str, ...], Array] = {}
-
-    def get(self, group: Group, width: int = 0) -> Array:
-        """The answer [moments, users] of a group at one window; it is computed for all windows planned at once."""
-        self.asked.setdefault(group, set()).add(width)
-        done = self._done.setdefault(group, {})
-        if width not in done:
-            widths = sorted({width} | (self.plan.get(group, set()) - done.keys()))
-            done.update(zip(widths, self._answers(group, widths), strict=True))
-        return done[width]
-
-    def _answers(self, group: Group, widths: list[int]) -> Iterable[Array]:
-        name, kind, *rest = group
-        match name:
-            case "bound":
-                return self._bounds(kind, widths)
-            case "sum":
-                return [self._sum(kind, rest[0], self._stop(kind), self._start(kind, width)) for width in widths]
-            case "sum_to_last_seen":  # the window ends with the last event, inclusive
-                ends = self.get(("last", c.MADE)) + 1
-                stop = self._places(kind, ends)
-                return [self._sum(kind, rest[0], stop, self._places(kind, ends - width)) for width in widths]
-            case "dates" | "visits":
-                return [self._changes(name, kind, self._start(kind, width)) for width in widths]
-            case "distinct":
-                return self._distinct(kind, rest[0], widths)
-            case "last":
-                stop, ts = self._stop(kind), np.append(self.timeline.stream(kind).ts, 0)
-                return [np.where(stop > self._start(kind, c.NEVER), ts[stop - 1], -1)]
-            case "first":
-                first, ts = self._start(kind, c.NEVER), np.append(self.timeline.stream(kind).ts, 0)
-                return [np.where(self._stop(kind) > first, ts[first], -1)]
-            case "gaps":
-                return self._gaps(kind, rest[0])[widths]
-            case "decayed":
-                return self._decayed(kind, rest[0], widths)
-        raise AssertionError(name)
-
-    def _stop(self, kind: str) -> Array:
-        """Place in the stream of the first event at or after each moment, int64[moments, users]."""
-        return self.get(("bound", kind), 0)
-
-    def _start(self, kind: str, width: int) -> Array:
-        """Place in the stream of the first event of each moment's window; the user's first where there is no limit."""
-        if width == c.NEVER:
-            first = self.timeline.stream(kind).offsets[:-1]
-            return np.broadcast_to(first, (self.as_of.size, first.size))
-        return self.get(("bound", kind), width)
-
-    def _bounds(self, kind: str, widths: list[int]) -> Array:
-        edges = (self.as_of - np.array(widths, np.int64)[:, None]).ravel()
-        order = np.argsort(-edges, kind="stable")
-        places = self._places(kind, np.broadcast_to(edges[order, None], (edges.size, len(self.timeline))))
-        out = np.empty_like(places)
-        out[order] = places
-        return out.reshape(len(widths), self.as_of.size, len(self.timeline))
-
-    def _places(self, kind: str, instants: Array) -> Array:
-        """Place in the stream of each user's first event at or after an instant, int64[instants, users]."""
-        stream = self.timeline.stream(kind)
-        out = np.empty(instants.shape, np.int64)
-        loops.places(stream.offsets, stream.ts, instants, out)
-        return out
-
-    def _remembered(self, key: tuple[str, ...], compute: Callable[[], Array]) -> Array:
-        if key not in self._memory:
-            self._memory[key] = compute()
-        return self._memory[key]
-
-    def _sum(self, kind: str, measure: str, stop: Array, start: Array) -> Array:
-        if measure == "count":
-            return stop - start
-        sums = self._remembered(("sums", kind, measure), lambda: _running(self.timeline.values(kind, measure)))
-        out = sums[stop] - sums[start]
-        if measure == c.DWELL:
-            for m, as_of in enumerate(self.as_of.tolist()):
-                if not self.timeline.facts.column_observed(c.DWELL, as_of):
-                    sums = _running(self._derived_dwell(kind, as_of))
-                    out[m] = sums[stop[m]] - sums[start[m]]
-        return out
-
-    def _derived_dwell(self, kind: str, as_of: int) -> Array:
-        """Where the log has no dwell: ms from each instant to the user's next one in the session, as known by then.
-
-        The time after an instant with several events of the kind counts once. An event without a session, in a log
-        that has them, is in no session.
-        """
-        made, rows = self.timeline.stream(c.MADE), self.timeline.stream(kind).rows
-        session = self.timeline.values(c.MADE, c.SESSION_ID)
-        if not self.timeline.facts.column_observed(c.SESSION_ID, as_of):
-            session = np.ones_like(session)
-        place = np.searchsorted(made.rows, rows)
-        wanted = np.zeros(made.rows.size, np.uint8)
-        wanted[place] = 1
-        waits = loops.time_to_next(made.offsets, made.ts, session, wanted, c.SESSION_IDLE)
-        return np.where((waits >= 0) & (made.ts + waits < as_of), (waits + 500) // 1_000, 0)[place]
-
-    def _changes(self, name: str, kind: str, start: Array) -> Array:
-        """Distinct dates, or visits parted by idle time, in each window: one, and one more for each new one inside."""
-
-        def changes() -> Array:
-            ts = self.timeline.stream(kind).ts
-            new = np.diff(ts // c.DAY) != 0 if name == "dates" else np.diff(ts) > c.SESSION_IDLE
-            return _running(np.append(np.zeros(min(ts.size, 1), bool), new))
-
-        stop, sums = self._stop(kind), self._remembered((name, kind), changes)
-        return np.where(stop > start, sums[stop] - sums[np.minimum(start + 1, stop)] + 1, 0)
-
-    def _distinct(self, kind: str, column: str, widths: list[int]) -> Array:
-        newer = self._newer_same(kind, column)
-        starts = np.stack([self._start(kind, width) for width in widths])
-        out = np.empty(starts.shape, np.int64)
-        loops.distinct(newer, self._stop(kind), starts, out)
-        return out
-
-    def _newer_same(self, kind: str, column: str) -> Array:
-        """Next event of the same order, item …; an event without an order is an order of its own."""
-
-        def link() -> Array:
-            null = 0 if column in c.HASHED else -1
-            codes, offsets = self.timeline.values(kind, column), self.timeline.stream(kind).offsets
-            return loops.newer_same(offsets, codes, null, column == c.ORDER_ID)
-
-        return self._remembered(("newer", kind, column), link)
-
-    def _gaps(self, kind: str, by: str) -> Array:
-        """Statistics [statistic, moments, users] of the gaps between distinct instants, each the first of its `by`."""
-        stream, newer = self.timeline.stream(kind), self._newer_same(kind, by)
-        first = newer != -2
-        first[newer[newer >= 0]] = False
-        rows = np.flatnonzero(first)
-        user = np.searchsorted(stream.offsets, rows, side="right")
-        rows = rows[np.append(True, (np.diff(stream.ts[rows]) != 0) | (np.diff(user) != 0))[: rows.size]]
-        offsets, ts = np.searchsorted(rows, stream.offsets), stream.ts[rows]
-        stop = np.searchsorted(rows, self._stop(kind))
-        out = np.full((4, *stop.shape), np.nan)
-        loops.gap_statistics(offsets, ts, stop, out)
-        return out
-
-    def _decayed(self, kind: str, measure: str, half_lives: list[int]) -> Array:
-        stream, stop = self.timeline.stream(kind), self._stop(kind)
-        ones = measure == "count"
-        values = np.ones(stream.ts.size, np.int64) if ones else np.maximum(self.timeline.values(kind, measure), 0)
-        out = np.empty((len(half_lives), *stop.shape))
-        loops.decayed_sums(stream.offsets, stream.ts, values, self.as_of, stop, np.array(half_lives, float), out)
-        return out
-
-
-def _running(values: Array) -> Array:
-    """Sums of all values before each place, one longer than the values; missing ones (-1) add nothing."""
-    out = np.zeros(values.size + 1, np.int64)
-    np.cumsum(np.maximum(values, 0), out=out[1:])
-    return out
 
 
 class Moment:
@@ -353,7 +185,7 @@ class Moment:
     observed and none for this user is 0. `days=None` means since ever. Windows are `[as_of - days, as_of)`.
     """
 
-    def __init__(self, passes: _Passes, index: int) -> None:
+    def __init__(self, passes: Passes, index: int) -> None:
         self._passes, self._index = passes, index
         self.as_of = int(passes.as_of[index])
         self.facts = passes.timeline.facts
@@ -454,12 +286,3 @@ def ratio(part: Array, whole: Array) -> Array:
 
 def _width(days: int | None) -> int:
     return c.NEVER if days is None else days * c.DAY
-
-
-def plan_of(questions: Iterable[Plan]) -> dict[Group, set[int]]:
-    """Several plans as one."""
-    out: dict[Group, set[int]] = {}
-    for asked in questions:
-        for group, widths in asked.items():
-            out.setdefault(group, set()).update(widths)
-    return out

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from features import loops, timeline
+from features import loops, passes, timeline
 from features.events import columns as c
 from features.timeline import Array, Facts, Moment, Plan, Timeline
 
@@ -85,7 +85,7 @@ def by_name(names: Sequence[str]) -> tuple[Signal, ...]:
 def plan(signals: tuple[Signal, ...]) -> Plan:
     """Which passes and windows the signals ask for: they are run on a timeline of nobody and what they ask is noted,
     once for a log without session ids and once for one with them."""
-    return timeline.plan_of(_asked(signals, columns_known) for columns_known in ({}, {c.SESSION_ID: -1}))
+    return passes.plan_of(_asked(signals, columns_known) for columns_known in ({}, {c.SESSION_ID: -1}))
 
 
 def _asked(signals: tuple[Signal, ...], columns_known: dict[str, int]) -> Plan:
@@ -108,4 +108,6 @@ def _meaning(source: str) -> str:
 
 @cache
 def _kernel_digest() -> str:
-    return hashlib.sha256("".join(_meaning(inspect.getsource(m)) for m in (loops, timeline)).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(_meaning(inspect.getsource(m)) for m in (loops, passes, timeline)).encode()
+    ).hexdigest()
