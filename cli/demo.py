@@ -10,6 +10,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from cli.options import say
 from features.errors import UserError
 
@@ -58,13 +60,18 @@ def _serve_and_ask() -> None:
     server = subprocess.Popen([sys.executable, "-m", "cli", *shlex.split(options)], stdout=subprocess.DEVNULL)
     try:
         _wait_for(f"http://127.0.0.1:{port}/readyz", server)
-        user = {"user_id": "1228"}
+        user = {"user_id": _riskiest()}
         _ask(port, "/v1/churn", {"users": [user], "reasons": 3})
         _ask(port, "/v1/recommend", {"users": [user], "k": 5, "mode": "cross_sell"})
         _ask(port, "/v1/recommend", {"users": [{"user_id": "a stranger"}], "k": 3})
     finally:
         server.terminate()
         server.wait(30)
+
+
+def _riskiest() -> str:
+    scored = pq.read_table(FOLDER / "churn.parquet", columns=["user_id", "churn_probability"])
+    return str(scored.sort_by([("churn_probability", "descending")])["user_id"][0])
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,8 @@ from features.errors import UserError
 from features.events.store import Store
 from models.answers import CatalogueCodes, RecommendAnswer, recommend_answers
 from models.batch import each_bucket
-from models.deployed import load_bundle
+from models.bundle import open_bundle
+from models.deployed import load_recommender
 from models.recommender import MODES
 from training.backtest import show
 
@@ -47,8 +48,7 @@ def recommend(
     opened = Store.open(store)
     moment = moment_in(opened, as_of)
     version, chosen = resolve(CROSS_SELL, model)
-    recommender = load_bundle(bundle_of(version)).recommender
-    assert recommender is not None
+    recommender = load_recommender(open_bundle(bundle_of(version)))
     codes = CatalogueCodes(opened, recommender).of_store
     named = user_list(users)
     answers: list[RecommendAnswer] = []

@@ -20,7 +20,8 @@ from cli.options import (
 from features.events.store import Store
 from models.answers import ChurnAnswer, churn_answers
 from models.batch import each_bucket
-from models.deployed import load_bundle
+from models.bundle import open_bundle
+from models.churn import load
 from training.backtest import show
 
 
@@ -41,8 +42,7 @@ def score(
 
     opened = Store.open(store)
     version, chosen = resolve(CHURN, model)
-    churn = load_bundle(bundle_of(version)).churn
-    assert churn is not None
+    churn = load(open_bundle(bundle_of(version)))
     moment = moment_in(opened, as_of, churn.horizon)
     named = user_list(users)
     answers: list[ChurnAnswer] = []

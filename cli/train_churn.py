@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import RecipeOption, StoreOption, end_of, instant, progress, say, table
+from cli.options import RecipeOption, StoreOption, end_of, moment_in, progress, say, table
 from features.events.store import Store
 from training import churn
 from training.backtest import show
@@ -25,7 +25,7 @@ def train_churn(
     Example: ebbtide train churn --store var/store --horizon 14 --lookback 60
     """
     opened = Store.open(store)
-    moment = end_of(opened) if as_of is None else instant(as_of)
+    moment = end_of(opened) if as_of is None else moment_in(opened, as_of, horizon)
     with progress() as told:
         run = churn.train_churn(
             opened,

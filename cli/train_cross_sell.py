@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import RecipeOption, StoreOption, end_of, instant, progress, say, table
+from cli.options import RecipeOption, StoreOption, end_of, moment_in, progress, say, table
 from features.events.store import Store
 from training import cross_sell
 from training.backtest import show
@@ -23,7 +23,7 @@ def train_cross_sell(
     Example: ebbtide train cross-sell --store var/store
     """
     opened = Store.open(store)
-    moment = end_of(opened) if as_of is None else instant(as_of)
+    moment = end_of(opened) if as_of is None else moment_in(opened, as_of, horizon)
     with progress() as told:
         settings = cross_sell.recipe_of(recipe)
         run = cross_sell.train_cross_sell(opened, as_of=moment, horizon=horizon, recipe=settings, progress=told)

@@ -42,7 +42,7 @@ class Bundle:
 
 
 def write_bundle(parent: Path, parts: Mapping[str, tuple[Mapping[str, Any], WritePart]]) -> Path:
-    """Write a bundle beside, make it durable, then give it its name; an equal bundle that exists is kept.
+    """Write a bundle beside, make it durable, then give it its name; an equal bundle that exists is kept if whole.
 
     Args:
         parts: part name → (description, function that writes the part's files into a folder).
@@ -67,7 +67,8 @@ def write_bundle(parent: Path, parts: Mapping[str, tuple[Mapping[str, Any], Writ
         final = parent / _digest(text)
         for path in (*files, work / "manifest.json", *(work / name for name in parts), work):
             sync(path)
-        if not final.exists():
+        if not _whole(final):
+            shutil.rmtree(final, ignore_errors=True)
             work.rename(final)
         sync(parent)
         return final
@@ -128,6 +129,14 @@ def deployed(root: Path) -> Path:
         return root / (root / "current").read_text().strip()
     except OSError as error:
         raise BundleError(f"nothing is deployed in {root}: run `ebbtide deploy` first") from error
+
+
+def _whole(path: Path) -> bool:
+    try:
+        open_bundle(path)
+    except BundleError:
+        return False
+    return True
 
 
 def _digest(data: bytes) -> str:

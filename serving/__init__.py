@@ -1,0 +1,1 @@
+"""The BentoML service: one bundle and one store, read only, answering over HTTP."""

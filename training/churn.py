@@ -102,7 +102,11 @@ def train_churn(
         if train and _trainable(train) and 0 < at[test].churned.mean() < 1:
             results.append(_test_one(at[test], train, lookback, recipe, horizon, threads))
     if not results:
-        raise UserError(_too_few([at[m] for m in moments], "no backtest moment has enough of both before it"))
+        raise UserError(
+            _too_few(
+                [at[m] for m in moments], "no moment of the backtest has enough of both before it and in its own window"
+            )
+        )
     told("fitting the model", 0)
     final = [at[m] for m in moments]
     model = fit(final, horizon=horizon, lookback=lookback, recipe=recipe, threads=threads)
@@ -153,14 +157,16 @@ def fit(train: list[Matrix], *, horizon: int, lookback: int, recipe: Recipe, thr
     values = values[:, useful]
     fold = np.concatenate([hash_array(m.user_ids) for m in train]) % np.uint64(recipe["folds"])
     names = [s.name for s in signals]
-    # One thread a booster, several boosters at once: LightGBM's own threads stall each other on a busy machine.
+    # One thread a booster, several boosters at once: LightGBM's own threads stall each other on a busy machine. Every
+    # call gets num_threads=1, the forecasts too: it is one number for the whole process, and LightGBM crashes if it
+    # grows while another booster is fitted.
     with ThreadPoolExecutor(threads) as pool:
         whole = pool.submit(_boost, values, churned, names, recipe)
         parts = [fold == part for part in range(recipe["folds"]) if 0 < (fold == part).sum() < len(fold)]
-        others = [pool.submit(_boost, values[~part], churned[~part], names, recipe) for part in parts]
+        others = [pool.submit(_margin_unseen, values, churned, part, names, recipe) for part in parts]
         margin = np.zeros(len(values))
         for part, other in zip(parts, others, strict=True):
-            margin[part] = other.result().predict(values[part], raw_score=True, num_threads=threads)
+            margin[part] = other.result()
         booster = whole.result()
     model = ChurnModel(
         booster.model_to_string(),
@@ -175,6 +181,12 @@ def fit(train: list[Matrix], *, horizon: int, lookback: int, recipe: Recipe, thr
     newest = model.score(np.ascontiguousarray(train[0].values[:, useful]))
     medium, high = (float(cut) for cut in np.quantile(newest, RISK_QUANTILES))
     return replace(model, risk_cuts=(medium, high))
+
+
+def _margin_unseen(values: Array, churned: Array, part: Array, names: list[str], recipe: Recipe) -> Array:
+    """Margins of a part of the rows by a booster fitted on the others."""
+    booster = _boost(values[~part], churned[~part], names, recipe)
+    return np.asarray(booster.predict(values[part], raw_score=True, num_threads=1))
 
 
 def _boost(values: Array, churned: Array, names: list[str], recipe: Recipe) -> lgb.Booster:

@@ -17,6 +17,7 @@ from features.errors import UserError
 from training.tracking import CHURN, CROSS_SELL, connect, run_of
 
 CHAMPION = "champion"
+NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # no such model; no such alias of a model
 MAIN = {CHURN: ("auc",), CROSS_SELL: ("all_recall_at_20", "cross_sell_recall_at_20")}
 
 
@@ -44,7 +45,9 @@ def champion(client: MlflowClient, name: str) -> ModelVersion | None:
     """The version that serves, if any."""
     try:
         return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in NOT_THERE:  # a store that cannot be read is not one without a champion
+            raise
         return None
 
 
@@ -60,7 +63,7 @@ def gate(client: MlflowClient, challenger: ModelVersion) -> Verdict:
     ours, baselines = _means(client, challenger)
     for metric in main:
         for baseline, theirs in baselines.items():
-            if metric in theirs and ours[metric] <= theirs[metric]:
+            if metric in theirs and not ours[metric] > theirs[metric]:  # not a number is no win
                 reason = f"{metric} {ours[metric]:.4f} does not beat {baseline} ({theirs[metric]:.4f})"
                 return Verdict(name, str(challenger.version), False, reason)
     margins = ", ".join(f"{metric} {ours[metric]:.4f} ({_margin(ours, baselines, metric):+.4f})" for metric in main)
@@ -76,7 +79,7 @@ def gate(client: MlflowClient, challenger: ModelVersion) -> Verdict:
         a, b = ours[metric], theirs[metric]
         if not same:
             a, b = _margin(ours, baselines, metric), _margin(theirs, their_baselines, metric)
-        if a < b:
+        if not a >= b:
             what = metric if same else f"{metric} margin over the best baseline (they were tested at other moments)"
             reason = f"{what} {a:.4f} is worse than that of champion {present.version} ({b:.4f})"
             return Verdict(name, str(challenger.version), False, reason)

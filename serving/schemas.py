@@ -1,0 +1,359 @@
+"""Requests and answers, as the service checks them and as its OpenAPI page shows them."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from features.events import columns as c
+from features.events.intake import CLOCK_TOLERANCE, LARGEST_AMOUNT, LONGEST_TEXT
+from models.answers import Status
+
+MOST_USERS = 1_000
+MOST_ITEMS = 100
+MOST_REASONS = 10
+MOST_EXCLUDED = 1_000
+LARGEST_INT32 = 2e9  # what intake lets into a column of 32 bits
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+# ------------------------------------------------------------------------------------------------ single values
+
+
+def micros(value: Any) -> int:
+    """ISO 8601 text, UTC without a zone, as µs."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("time_type", 'must be ISO 8601 text such as "2024-03-01T12:00:00Z"')
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        raise PydanticCustomError("time_parsing", 'is not an ISO 8601 time such as "2024-03-01T12:00:00Z"') from None
+    since = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - EPOCH
+    if since < timedelta():
+        raise PydanticCustomError("time_too_early", "lies before 1970")
+    return since // MICROSECOND
+
+
+def _past_micros(value: Any) -> int:
+    instant = micros(value)
+    if instant > time.time_ns() // 1_000 + CLOCK_TOLERANCE:
+        raise PydanticCustomError("time_in_future", "lies in the future: an event must have happened")
+    return instant
+
+
+def iso(instant: int) -> str:
+    """An instant in µs as ISO 8601 text."""
+    return (EPOCH + timedelta(microseconds=instant)).isoformat().replace("+00:00", "Z")
+
+
+def _text(value: Any) -> str:
+    """Text, or an integer as text, as intake takes it."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise PydanticCustomError("text_type", "must be text or an integer")
+    text = str(value)
+    if len(text.encode()) > LONGEST_TEXT:
+        raise PydanticCustomError("text_too_long", "is longer than {most} bytes", {"most": LONGEST_TEXT})
+    return text
+
+
+def _given_text(value: Any) -> str:
+    text = _text(value)
+    if not text:
+        raise PydanticCustomError("text_empty", "must not be empty")
+    return text
+
+
+def _text_or_none(value: Any) -> str | None:
+    """An empty text is no text, as at intake."""
+    return None if value is None else _text(value) or None
+
+
+_TEXT_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string", "maxLength": LONGEST_TEXT}, {"type": "integer"}]}
+_NO_TEXT_SCHEMA: dict[str, Any] = {"anyOf": [*_TEXT_SCHEMA["anyOf"], {"type": "null"}]}
+_TIME_SCHEMA: dict[str, Any] = {"type": "string", "format": "date-time"}
+_NO_TIME_SCHEMA: dict[str, Any] = {"anyOf": [_TIME_SCHEMA, {"type": "null"}]}
+
+Id = Annotated[str, BeforeValidator(_given_text), WithJsonSchema(_TEXT_SCHEMA)]
+Text = Annotated[str | None, BeforeValidator(_text_or_none), WithJsonSchema(_NO_TEXT_SCHEMA)]
+Happened = Annotated[int, BeforeValidator(_past_micros), WithJsonSchema(_TIME_SCHEMA)]
+Instant = Annotated[
+    int | None, BeforeValidator(lambda v: None if v is None else micros(v)), WithJsonSchema(_NO_TIME_SCHEMA)
+]
+_number: dict[str, Any] = {"strict": True, "ge": 0, "allow_inf_nan": False}
+Amount = Annotated[float, Field(le=LARGEST_AMOUNT, **_number)]
+Seconds = Annotated[float, Field(le=LARGEST_INT32 / c.NUMBERS[c.DWELL][0], **_number)]
+Count = Annotated[float, Field(le=LARGEST_INT32, **_number)]
+
+
+def _empty(value: dict[str, Any]) -> dict[str, Any]:
+    if value:
+        raise PydanticCustomError("not_supported", "is not supported yet: leave it out or send {{}}")
+    return value
+
+
+NotYet = Annotated[dict[str, Any], BeforeValidator(lambda v: _empty(v) if isinstance(v, dict) else v)]
+
+
+class _Strict(BaseModel):
+    """A typing error in a field's name must not pass as its absence."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+# ----------------------------------------------------------------------------------------------------- requests
+
+
+class Event(_Strict):
+    """One thing that a user did or that happened to them; the columns of the event contract."""
+
+    ts: Happened = Field(description="When it happened: ISO 8601, UTC without a zone.")
+    kind: Id = Field(description="view, cart, purchase …; unknown kinds are kept.")
+    item_id: Text = None
+    category: Text = None
+    price: Amount | None = Field(None, description="Per unit.")
+    quantity: Amount | None = Field(None, description="Missing: 1.")
+    amount: Amount | None = Field(None, description="Line total; else price × quantity.")
+    discount: Amount | None = None
+    order_id: Text = None
+    session_id: Text = None
+    dwell_s: Seconds | None = None
+    channel: Text = None
+    device_id: Text = None
+    page: Text = None
+    place: Text = None
+    merchant_id: Text = None
+    search_results: Count | None = None
+    campaign_id: Text = None
+    arm: Text = None
+    arrived_at: Instant = Field(None, description="When the row became known, if later.")
+    event_id: Text = Field(None, description="An event that the store holds already counts once.")
+
+    @model_validator(mode="after")
+    def _product_fits(self) -> "Event":
+        if (self.price or 0) * (1 if self.quantity is None else self.quantity) > LARGEST_AMOUNT:
+            raise PydanticCustomError("too_large", "price × quantity is too large")
+        return self
+
+
+class User(_Strict):
+    """A user by `user_id`, or an anonymous device by `device_id`; `events` are added to what the store holds."""
+
+    user_id: Text = None
+    device_id: Text = None
+    events: Annotated[list[Event], FailFast()] = Field(default=[], description="The latest clicks, for instance.")
+
+    @model_validator(mode="after")
+    def _is_named(self) -> "User":
+        if self.user_id is None and self.device_id is None:
+            raise PydanticCustomError("no_user", "names nobody: give user_id or device_id")
+        return self
+
+    @property
+    def timeline_id(self) -> str:
+        """Who this is in the store: an anonymous device has a timeline of its own."""
+        return self.user_id if self.user_id is not None else f"device:{self.device_id}"
+
+
+_Users = Annotated[list[User], FailFast(), Field(min_length=1, max_length=MOST_USERS)]
+_CLICK: JsonValue = {"ts": "2011-11-08T18:03:00Z", "kind": "view", "item_id": "85123A"}
+_AS_OF = "The moment of the answer; nothing later is known. Missing: the server's, else the clock."
+
+
+class ChurnRequest(_Strict):
+    """Whom to score, and at which moment."""
+
+    users: _Users = Field(description=f"1 to {MOST_USERS:,}, each once.")
+    as_of: Instant = Field(None, description=_AS_OF)
+    horizon: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="Days; if given it must be the one that the deployed model was trained for."
+    )
+    reasons: Annotated[int, Field(strict=True, ge=0, le=MOST_REASONS)] = Field(0, description="At most so many a user.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"users": [{"user_id": "12347"}], "as_of": "2011-11-09", "reasons": 3},
+                {"users": [{"user_id": 12347, "events": [_CLICK]}, {"device_id": "d9", "events": [_CLICK]}]},
+            ]
+        }
+    )
+
+
+class RecommendRequest(_Strict):
+    """Whom to recommend to, how many items, and which never."""
+
+    users: _Users = Field(description=f"1 to {MOST_USERS:,}, each once.")
+    as_of: Instant = Field(None, description=_AS_OF)
+    k: Annotated[int, Field(strict=True, ge=1, le=MOST_ITEMS)] = Field(20, description="At most so many items a user.")
+    mode: Literal["all", "cross_sell"] = Field("all", description="cross_sell: only what the user never bought.")
+    cart: Annotated[list[Id], FailFast(), Field(max_length=MOST_EXCLUDED)] = Field(
+        default=[], description="Items in the cart: never recommended."
+    )
+    exclude: Annotated[list[Id], FailFast(), Field(max_length=MOST_EXCLUDED)] = Field(
+        default=[], description="Items never to recommend."
+    )
+    context: NotYet = Field(default={}, description="Not supported yet: only {}.")
+    filter: NotYet = Field(default={}, description="Not supported yet: only {}.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"users": [{"user_id": "12347"}], "k": 5, "mode": "cross_sell", "exclude": ["POST"]},
+                {"users": [{"device_id": "d9", "events": [_CLICK]}], "k": 3, "cart": ["22423"]},
+            ]
+        }
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ answers
+
+
+class _FromOurs(BaseModel):
+    """Read from the dataclasses of `models.answers`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Reason(_FromOurs):
+    """One signal's part in a probability."""
+
+    signal: str
+    value: float | None = Field(description="null: not observed.")
+    usual: float | None = Field(description="The median in training; null: mostly not observed.")
+    effect: float = Field(description="How much the probability would change without this signal.")
+    text: str
+
+
+class ChurnResult(_FromOurs):
+    """One user's answer; without a purchase to go by it is the share among all users, and `status` says so."""
+
+    user_id: str
+    status: Status
+    probability: float = Field(description="Of no purchase within the model's horizon.")
+    risk: Literal["low", "medium", "high"]
+    reasons: list[Reason] = Field(description="Strongest first.")
+
+
+class Item(_FromOurs):
+    """One recommended item, the head that found it, and evidence in words."""
+
+    item_id: str
+    score: float
+    head: str
+    evidence: str
+
+
+class RecommendResult(_FromOurs):
+    """One user's items, best first; without a purchase to go by they are the popular ones, and `status` says so."""
+
+    user_id: str
+    status: Status
+    items: list[Item]
+
+
+class _Answer(_FromOurs):
+    model: str = Field(description="Registered name and version.")
+    bundle: str = Field(description="Digest of the deployed bundle.")
+    as_of: str = Field(description="The moment of the answer.")
+
+
+_BUNDLE = "sha256:9f2c5d1e0b7a4c3886d2a1f05e4b7c9d3a6f8e1b2c4d5067f8a9b0c1d2e3f405"
+
+
+class ChurnResponse(_Answer):
+    """Answers in the order of the request's users."""
+
+    results: list[ChurnResult]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "ebbtide-churn/7",
+                    "bundle": _BUNDLE,
+                    "as_of": "2011-11-09T00:00:00Z",
+                    "results": [
+                        {
+                            "user_id": "12347",
+                            "status": "ok",
+                            "probability": 0.31,
+                            "risk": "medium",
+                            "reasons": [
+                                {
+                                    "signal": "overdue_ratio",
+                                    "value": 2.4,
+                                    "usual": 1.0,
+                                    "effect": 0.12,
+                                    "text": "Days since the last order by the usual gap: 2.4 (usually 1).",
+                                }
+                            ],
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+
+class RecommendResponse(_Answer):
+    """Answers in the order of the request's users."""
+
+    results: list[RecommendResult]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "ebbtide-cross-sell/3",
+                    "bundle": _BUNDLE,
+                    "as_of": "2011-11-09T00:00:00Z",
+                    "results": [
+                        {
+                            "user_id": "12347",
+                            "status": "ok",
+                            "items": [
+                                {
+                                    "item_id": "22423",
+                                    "score": 0.8,
+                                    "head": "repeat",
+                                    "evidence": "bought 4 times, last 20 days ago",
+                                }
+                            ],
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+
+class Problem(BaseModel):
+    """What is wrong."""
+
+    code: str
+    message: str = Field(description="What, where, and the repair.")
+    field: str | None = Field(description="Where in the request, such as users[0].events[2].ts.")
+
+
+class ErrorResponse(BaseModel):
+    """The one form of every error."""
+
+    error: Problem
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "code": "invalid",
+                        "message": 'users[0].events[2].ts is not an ISO 8601 time such as "2024-03-01T12:00:00Z"',
+                        "field": "users[0].events[2].ts",
+                    }
+                }
+            ]
+        }
+    )
