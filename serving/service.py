@@ -20,8 +20,9 @@ from serving.live import Live
 from serving.openapi import PAGE, document
 from serving.settings import Settings
 
-# One worker: requests are short, and a second process would hold the models twice. No log line a request.
-OPTIONS: dict[str, Any] = {"workers": 1, "traffic": {"timeout": 60}, "logging": {"access": {"enabled": False}}}
+# One worker: requests are short, and a second process would hold the models twice. No log line a request. BentoML keeps
+# a timer of every request until its timeout has passed, answered or not, so that must not be long.
+OPTIONS: dict[str, Any] = {"workers": 1, "traffic": {"timeout": 30}, "logging": {"access": {"enabled": False}}}
 
 
 def _answer(path: str, body: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Events that come with a request: encoded as at ingest, but into words that are forgotten with the request."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,8 @@ def encode_sent(rows: Sequence[Mapping[str, Any]], words: Mapping[str, Words]) -
 def _typed(name: str, values: Sequence[Any]) -> pa.Array:
     if name in c.NUMBERS:
         units = c.NUMBERS[name][0]
-        return pa.array([-1 if v is None else round(v * units) for v in values], pa.int64())
+        # Half up, as intake rounds; Python's own round would take the even neighbour.
+        return pa.array([-1 if v is None else math.floor(v * units + 0.5) for v in values], pa.int64())
     if name in c.TIMES:
         return pa.array([-1 if v is None else v for v in values], pa.int64())
     return pa.array(values, pa.string())

@@ -1,0 +1,56 @@
+"""One shop, its models and one server for all tests of the service."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from features.events.store import Store
+from models.churn import ChurnModel
+from models.recommender import Recommender
+from serving.settings import Settings
+from tests.features.support import ingest_frame
+from tests.serving.shop import (
+    AS_OF,
+    Server,
+    deploy_bundle,
+    running,
+    shop_log,
+    trained_churn,
+    trained_recommender,
+)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What is served."""
+
+    log: pd.DataFrame
+    settings: Settings
+    churn: ChurnModel
+    recommender: Recommender
+    bundle: Path
+
+    @property
+    def store(self) -> Store:
+        return Store.open(self.settings.store)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    folder = tmp_path_factory.mktemp("shop")
+    settings = Settings(folder / "store", folder / "deployed", AS_OF)
+    settings.deployed.mkdir()
+    log = shop_log()
+    store = ingest_frame(log, settings.store).store
+    assert store is not None
+    churn, recommender = trained_churn(store), trained_recommender(log)
+    return Shop(log, settings, churn, recommender, deploy_bundle(settings.deployed, churn, recommender))
+
+
+@pytest.fixture(scope="session")
+def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(shop.settings, tmp_path_factory.mktemp("server")) as server:
+        yield server
