@@ -27,18 +27,23 @@ class Passes:
 
     def __init__(self, timeline: Timeline, as_of: Array, plan: Plan) -> None:
         self.timeline, self.as_of, self.plan = timeline, as_of, plan
-        self.asked: dict[Group, set[int]] = {}
-        self._done: dict[Group, dict[int, Array]] = {}
+        self._done: dict[tuple[Group, int], Array] = {}
         self._memory: dict[tuple[str, ...], Array] = {}
+
+    @property
+    def asked(self) -> dict[Group, set[int]]:
+        """Every group and window that was answered."""
+        return plan_of({group: {width}} for group, width in self._done)
 
     def get(self, group: Group, width: int = 0) -> Array:
         """The answer [moments, users] of a group at one window; it is computed for all windows planned at once."""
-        self.asked.setdefault(group, set()).add(width)
-        done = self._done.setdefault(group, {})
-        if width not in done:
-            widths = sorted({width} | (self.plan.get(group, set()) - done.keys()))
-            done.update(zip(widths, self._answers(group, widths), strict=True))
-        return done[width]
+        done = self._done.get((group, width))
+        if done is None:
+            planned = {w for w in self.plan.get(group, ()) if (group, w) not in self._done}
+            widths = sorted({width} | planned)
+            self._done.update(zip(((group, w) for w in widths), self._answers(group, widths), strict=True))
+            done = self._done[group, width]
+        return done
 
     def _answers(self, group: Group, widths: list[int]) -> Iterable[Array]:
         name, kind, *rest = group

@@ -189,8 +189,10 @@ class Moment:
         self._passes, self._index = passes, index
         self.as_of = int(passes.as_of[index])
         self.facts = passes.timeline.facts
+        self._answers: dict[tuple[Group, int], Array] = {}
+        self._observed: dict[tuple[str, ...], bool] = {}
 
-    @property
+    @cached_property
     def present(self) -> Array:
         """bool[users]: has any event before the moment."""
         return self._get(("last", c.ANY)) >= 0
@@ -203,11 +205,27 @@ class Moment:
     def _get(self, group: Group, width: int = 0) -> Array:
         return self._passes.get(group, width)[self._index]
 
-    def _observed(self, values: Array, kind: str, *columns: str) -> Array:
-        observed = self.facts.kind_observed(kind, self.as_of)
-        if observed and all(self.facts.column_observed(column, self.as_of) for column in columns):
-            return values.astype(np.float64)
-        return np.full(values.shape, np.nan)
+    def _answer(self, group: Group, width: int, columns: tuple[str, ...] = (), unit: int = 1) -> Array:
+        """float64[users] of a pass in units; NaN, without a pass, where its kind or a column is not observed."""
+        key = (group, width)
+        answer = self._answers.get(key)
+        if answer is None:
+            observed = self._is_observed(group[1], columns)
+            answer = self._answers[key] = self._get(group, width) / unit if observed else self._nothing
+        return answer
+
+    def _is_observed(self, kind: str, columns: tuple[str, ...] = ()) -> bool:
+        key = (kind, *columns)
+        if key not in self._observed:
+            columns_observed = all(self.facts.column_observed(column, self.as_of) for column in columns)
+            self._observed[key] = columns_observed and self.facts.kind_observed(kind, self.as_of)
+        return self._observed[key]
+
+    @cached_property
+    def _nothing(self) -> Array:
+        nothing = np.full(len(self._passes.timeline), np.nan)
+        nothing.flags.writeable = False
+        return nothing
 
     def place(self, kind: str) -> Array:
         """Place in the kind's stream of each user's first event at or after the moment, int64[users]."""
@@ -215,56 +233,56 @@ class Moment:
 
     def count(self, kind: str, days: int | None = None) -> Array:
         """Events of the kind."""
-        return self._observed(self._get(("sum", kind, "count"), _width(days)), kind)
+        return self._answer(("sum", kind, "count"), _width(days))
 
     def total(self, measure: str, kind: str, days: int | None = None, *, to_last_seen: bool = False) -> Array:
         """Sum of a measure over events of the kind, in its own unit (currency units, seconds, pieces).
 
         With `to_last_seen` the window is `(L - days, L]`, L the user's last event made by themselves.
         """
-        sums = self._get(("sum_to_last_seen" if to_last_seen else "sum", kind, measure), _width(days))
-        defaulted = measure in (
-            c.QUANTITY,
-            c.DWELL,
-        )  # a missing quantity is 1; a missing dwell is told by the next event
-        return self._observed(sums, kind, *([] if defaulted else [measure])) / c.NUMBERS[measure][0]
+        # A missing quantity is 1, and a missing dwell is told by the next event: neither needs its column.
+        needed = () if measure in (c.QUANTITY, c.DWELL) else (measure,)
+        group = ("sum_to_last_seen" if to_last_seen else "sum", kind, measure)
+        return self._answer(group, _width(days), needed, c.NUMBERS[measure][0])
 
     def decayed(self, kind: str, half_life: int, measure: str = "count") -> Array:
         """Sum of a measure (or of events) x 2^(-age / half-life in days)."""
-        sums = self._get(("decayed", kind, measure), half_life * c.DAY)
+        group = ("decayed", kind, measure)
         if measure == "count":
-            return self._observed(sums, kind)
-        return self._observed(sums, kind, measure) / c.NUMBERS[measure][0]
+            return self._answer(group, half_life * c.DAY)
+        return self._answer(group, half_life * c.DAY, (measure,), c.NUMBERS[measure][0])
 
     def days_since(self, kind: str) -> Array:
         """Days since the last event of the kind; NaN if never."""
-        return self._ago(self._get(("last", kind)))
+        return self._ago("last", kind)
 
     def days_since_first(self, kind: str) -> Array:
         """Days since the first event of the kind; NaN if never."""
-        return self._ago(self._get(("first", kind)))
+        return self._ago("first", kind)
 
-    def _ago(self, instants: Array) -> Array:
+    def _ago(self, which: str, kind: str) -> Array:
+        if not self._is_observed(kind):
+            return self._nothing
+        instants = self._get((which, kind))
         return np.where(instants >= 0, (self.as_of - instants) / c.DAY, np.nan)
 
     def active_days(self, kind: str, days: int | None = None) -> Array:
         """Distinct UTC dates with an event of the kind."""
-        return self._observed(self._get(("dates", kind), _width(days)), kind)
+        return self._answer(("dates", kind), _width(days))
 
     def sessions(self, days: int | None = None) -> Array:
         """Sessions of the user: distinct session ids; without any in the log, visits parted by 30 idle minutes."""
-        if self.facts.column_observed(c.SESSION_ID, self.as_of):
+        if self._is_observed(c.MADE, (c.SESSION_ID,)):
             return self.distinct(c.SESSION_ID, c.MADE, days)
-        return self._observed(self._get(("visits", c.MADE), _width(days)), c.MADE)
+        return self._answer(("visits", c.MADE), _width(days))
 
     def distinct(self, column: str, kind: str, days: int | None = None) -> Array:
         """Distinct values of a column among events of the kind; a purchase without an order is an order of its own."""
-        counts = self._get(("distinct", kind, column), _width(days))
-        return self._observed(counts, kind, *([] if column == c.ORDER_ID else [column]))
+        return self._answer(("distinct", kind, column), _width(days), () if column == c.ORDER_ID else (column,))
 
     def gaps(self, kind: str, by: str) -> Gaps:
         """Days between successive distinct instants; an instant is the earliest event of one value of `by`."""
-        return Gaps(*(self._get(("gaps", kind, by), part) / c.DAY for part in range(4)))
+        return Gaps(*(self._answer(("gaps", kind, by), part, unit=c.DAY) for part in range(4)))
 
     def trend(self, kind: str, weeks: int, measure: str = "count") -> Array:
         """Least-squares slope a week of the weekly totals over the last whole weeks before the moment."""

@@ -83,13 +83,14 @@ def by_name(names: Sequence[str]) -> tuple[Signal, ...]:
 
 @cache
 def plan(signals: tuple[Signal, ...]) -> Plan:
-    """Which passes and windows the signals ask for: they are run on a timeline of nobody and what they ask is noted,
-    once for a log without session ids and once for one with them."""
-    return passes.plan_of(_asked(signals, columns_known) for columns_known in ({}, {c.SESSION_ID: -1}))
+    """Which passes and windows the signals ask for: they are run on a timeline of nobody, in a log in which all is
+    observed, and what they ask is noted; once more for a log without session ids."""
+    columns = dict.fromkeys(c.COLUMNS, -1)
+    return passes.plan_of(_asked(signals, known) for known in (columns, columns | {c.SESSION_ID: c.NEVER}))
 
 
 def _asked(signals: tuple[Signal, ...], columns_known: dict[str, int]) -> Plan:
-    facts = Facts((), {}, columns_known, np.empty(0, np.int64))
+    facts = Facts((), dict.fromkeys(c.KINDS, -1), columns_known, np.empty(0, np.int64))
     nothing: dict[str, Any] = {c.TS: np.empty(0, np.int64), c.KIND: np.empty(0, np.uint8)}
     moment = Timeline(pa.array([], pa.string()), np.zeros(1, np.int64), nothing, facts).as_of([0])[0]
     for s in signals:
