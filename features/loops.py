@@ -78,10 +78,11 @@ def places(offsets, ts, instants, out):
 
 @numba.njit(types.int64[::1](I64, I64, types.int64, types.boolean), **_options)
 def newer_same(offsets, codes, null, nulls_count):
-    """Place of the user's next row with the same code; -1 none, -2 where the row itself has no code.
+    """Place of the user's next row with the same code; 2^63 - 1 if there is none, -1 where the row has no code itself.
 
-    With `nulls_count` a row without a code is a value of its own (-1) instead.
+    With `nulls_count` a row without a code is a value of its own instead.
     """
+    none = np.iinfo(np.int64).max
     out = np.empty(codes.size, np.int64)
     longest = 1
     for u in range(offsets.size - 1):
@@ -97,12 +98,12 @@ def newer_same(offsets, codes, null, nulls_count):
             size *= 2
         for i in range(stop - 1, first - 1, -1):
             if codes[i] == null:
-                out[i] = -1 if nulls_count else -2
+                out[i] = none if nulls_count else -1
                 continue
             slot = np.int64(mix(np.uint64(codes[i])) & np.uint64(size - 1))
             while table[slot] >= 0 and codes[table[slot]] != codes[i]:
                 slot = (slot + 1) & (size - 1)
-            out[i] = table[slot]
+            out[i] = table[slot] if table[slot] >= 0 else none
             table[slot] = i
         table[:size] = -1
     return out
@@ -116,13 +117,11 @@ def distinct(newer, stops, starts, out):
     """
     for u in range(stops.shape[1]):
         for m in range(stops.shape[0]):
-            stop = stops[m, u]
-            i, count = stop - 1, 0
+            stop, until, count = stops[m, u], stops[m, u], 0
             for w in range(starts.shape[0]):
-                while i >= starts[w, m, u]:
-                    if newer[i] == -1 or newer[i] >= stop:
-                        count += 1
-                    i -= 1
+                for i in range(starts[w, m, u], until):
+                    count += newer[i] >= stop
+                until = min(until, starts[w, m, u])
                 out[w, m, u] = count
 
 

@@ -162,8 +162,8 @@ class Passes:
     def _gaps(self, kind: str, by: str) -> Array:
         """Statistics [statistic, moments, users] of the gaps between distinct instants, each the first of its `by`."""
         stream, newer = self.timeline.stream(kind), self._newer_same(kind, by)
-        first = newer != -2
-        first[newer[newer >= 0]] = False
+        first = newer >= 0
+        first[newer[first & (newer < c.NEVER)]] = False
         rows = np.flatnonzero(first)
         user = np.searchsorted(stream.offsets, rows, side="right")
         rows = rows[np.append(True, (np.diff(stream.ts[rows]) != 0) | (np.diff(user) != 0))[: rows.size]]

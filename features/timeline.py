@@ -211,7 +211,8 @@ class Moment:
         answer = self._answers.get(key)
         if answer is None:
             observed = self._is_observed(group[1], columns)
-            answer = self._answers[key] = self._get(group, width) / unit if observed else self._nothing
+            values = self._get(group, width) if observed else self._nothing
+            answer = self._answers[key] = values / unit if unit != 1 else values.astype(np.float64, copy=False)
         return answer
 
     def _is_observed(self, kind: str, columns: tuple[str, ...] = ()) -> bool:
