@@ -129,11 +129,11 @@ def fresh(*arguments: str) -> Run:
 
 
 def _peak_private_bytes(process: subprocess.Popen[str]) -> int:
-    """Of the process and its children, every 20 ms."""
+    """Of the process and its children, every 100 ms."""
     peak, watched = 0, psutil.Process(process.pid)
     while process.poll() is None:
         peak = max(peak, _private_bytes(watched))
-        time.sleep(0.02)
+        time.sleep(0.1)
     return peak
 
 

@@ -67,8 +67,11 @@ def main() -> None:
         os.environ.setdefault(name, "true")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # implicit's own threads run beside
     try:
-        build(sys.argv[1:])()
+        build(sys.argv[1:])(prog_name="ebbtide")
     except UserError as error:
+        print(f"ebbtide: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder in place of a file: it names the path
         print(f"ebbtide: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -1,36 +1,34 @@
-"""An ingest in a process of its own that is killed at a chosen step of its writing, or from outside."""
+"""Work in a process of its own that is killed at a chosen step of its writing, or from outside."""
 
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from features.events.ingest import ingest
-from features.events.sources import Source
-
 STEPS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 Step = tuple[str, str]  # what is about to be done, and to which path
 
-#: one process imports everything once and forks for each ingest
+#: one process imports everything once and forks for each work
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+_context.set_forkserver_preload(["features.events.ingest", "models.bundle"])
 
 
 class Killed:
-    """A started ingest. `kill_at`: the step before which it kills itself; without, it lives and tells its steps."""
+    """A started work that writes to a folder. `kill_at`: the step before which it kills itself; without, it lives and
+    tells its steps. The work is pickled: a function of a module, or a partial of one."""
 
-    def __init__(self, source: Source, store: Path, kill_at: int | None = None, **options: Any) -> None:
+    def __init__(self, work: Callable[[], object], folder: Path, kill_at: int | None = None) -> None:
         self._answer, theirs = _context.Pipe(duplex=False)
-        self.process = _context.Process(target=_run, args=(source, store, kill_at, options, theirs))
+        self.process = _context.Process(target=_run, args=(work, folder, kill_at, theirs))
         self.process.start()
         theirs.close()
 
     def wait_until_it_writes(self) -> None:
-        """Return when the ingest begins."""
+        """Return when the work begins."""
         assert self._answer.poll(60)
         assert self._answer.recv() == "begins"
 
@@ -39,7 +37,7 @@ class Killed:
         self.process.kill()
 
     def steps(self) -> Sequence[Step]:
-        """The steps of an ingest that is not killed."""
+        """The steps of a work that is not killed."""
         assert self._answer.poll(60)
         told: Sequence[Step] = self._answer.recv()
         return told
@@ -51,7 +49,7 @@ class Killed:
         return self.process.exitcode != 0
 
 
-def _run(source: Source, store: Path, kill_at: int | None, options: dict[str, Any], answer: Connection) -> None:
+def _run(work: Callable[[], object], folder: Path, kill_at: int | None, answer: Connection) -> None:
     steps: list[Step] = []
 
     def watch(event: str, args: tuple[Any, ...]) -> None:
@@ -60,14 +58,14 @@ def _run(source: Source, store: Path, kill_at: int | None, options: dict[str, An
             return
         path = str(args[1] if event == "os.rename" else args[0])
         # A relative path is one of a folder that is being removed.
-        if not path.startswith(str(store)) and os.path.isabs(path):
+        if not path.startswith(str(folder)) and os.path.isabs(path):
             return
         if len(steps) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        steps.append((event, path.removeprefix(str(store))))
+        steps.append((event, path.removeprefix(str(folder))))
 
     sys.addaudithook(watch)
     answer.send("begins")
-    ingest(source, store, threads=1, **options)
+    work()
     told = list(steps)
     answer.send(told)

@@ -77,12 +77,12 @@ def ask(road: Path) -> Iterator[Callable[[str, dict[str, Any]], Any]]:
 def test_the_service_says_what_the_batch_says(
     road: Path, ask: Callable[[str, dict[str, Any]], Any], record_property: Callable[[str, object], None]
 ) -> None:
-    scored = duckdb.sql(
+    scored = duckdb.execute(
         f"SELECT user_id, churn_probability, risk, status, reasons FROM '{road}/churn.parquet' "
         f"ORDER BY user_id LIMIT {USERS}"
     ).fetchall()
     listed: dict[str, list[tuple[Any, ...]]] = {}
-    for user, *item in duckdb.sql(
+    for user, *item in duckdb.execute(
         f"SELECT user_id, item_id, score, head, evidence FROM '{road}/items.parquet' ORDER BY user_id, rank"
     ).fetchall():
         listed.setdefault(user, []).append(tuple(item))

@@ -26,7 +26,14 @@ def load_recipe(name: str, path: Path | None = None) -> dict[str, Any]:
     for key, value in own.items():
         if key not in recipe:
             raise UserError(f"{path} sets {key}; a recipe may set {', '.join(recipe)}")
-        if isinstance(value, dict) != isinstance(recipe[key], dict):
-            raise UserError(f"{path} sets {key} to {value!r}; it is {recipe[key]!r} in the shipped recipe")
+        _check_type(path, key, value, recipe[key])
+        if isinstance(value, dict):
+            for name in value.keys() & recipe[key].keys():
+                _check_type(path, f"{key}.{name}", value[name], recipe[key][name])
         recipe[key] = {**recipe[key], **value} if isinstance(value, dict) else value
     return recipe
+
+
+def _check_type(path: Path, name: str, value: Any, shipped: Any) -> None:
+    if type(value) is not type(shipped) and not (type(shipped) is float and type(value) is int):
+        raise UserError(f"{path} sets {name} to {value!r}; it is {shipped!r} in the shipped recipe")

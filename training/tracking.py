@@ -5,7 +5,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -88,9 +88,22 @@ def connect() -> MlflowClient:
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        _create(Path(uri.removeprefix("sqlite:///")))
     mlflow.set_tracking_uri(uri)
     return MlflowClient()
+
+
+def _create(database: Path) -> None:
+    """Make MLflow's tables beside and give the file its name when they are whole: it cannot read half of them."""
+    if database.exists():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    beside = database.with_name(f".{database.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{beside}").search_experiments()
+    with suppress(FileExistsError):  # another process was quicker
+        os.link(beside, database)
+    beside.unlink()
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
