@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from rich.table import Table
 from features.errors import UserError
 from features.events.columns import DAY, USER_ID
 from features.events.store import Store
+from features.instants import instant as instant
 from training.backtest import show
 
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
@@ -30,17 +30,6 @@ ModelOption = Annotated[
 UsersOption = Annotated[Path | None, typer.Option("--users", help="CSV or Parquet with user_id: only these.")]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML that overrides the shipped recipe.")]
 DeployedOption = Annotated[Path, typer.Option("--deployed", help="Folder of deployed bundles.")]
-
-
-def instant(text: str) -> int:
-    """An ISO date or time as µs, UTC without a zone."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        example = "2011-09-10 or 2011-09-10T12:00:00+01:00"
-        raise UserError(f"--as-of {text!r} is not an ISO date or time; write {example}") from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
 
 
 def moment_in(store: Store, text: str, horizon: int | None = None) -> int:

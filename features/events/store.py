@@ -7,7 +7,7 @@ killed at any point leaves the old manifest in force, and whatever it did not na
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from features.events import columns as c
 from features.events.intake import Columns, Words, hash_array
 from features.events.segments import Segment, SegmentMeta
 from features.events.sent import Sent
+from features.instants import instant
 from features.timeline import Facts, Timeline
 
 FORMAT = 1
@@ -122,7 +123,7 @@ class Store:
         """
         from features.engines.local import matrices  # it works on stores: imported here, neither needs the other first
 
-        moment = _micros(as_of)
+        moment = instant(as_of)
         first, last = self.span
         if moment <= first:
             raise UserError(f"as_of must be later than the first event, {_iso(first)}; it is {_iso(moment)}")
@@ -235,21 +236,8 @@ def _values(part: Columns, name: str, rows: int) -> np.ndarray:
     return np.full(rows, c.MONEY if name == c.QUANTITY else -1, dtype)
 
 
-def _micros(moment: str | datetime | int) -> int:
-    """A moment as µs, UTC without a zone."""
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError as error:
-            raise UserError(f"as_of {moment!r} is not an ISO date or time; write 2011-09-10, for instance") from error
-    if isinstance(moment, datetime):
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    return moment
-
-
-def _iso(instant: int) -> str:
-    return str(np.datetime64(instant, "us").astype("datetime64[s]"))
+def _iso(moment: int) -> str:
+    return str(np.datetime64(moment, "us").astype("datetime64[s]"))
 
 
 def empty_manifest() -> dict[str, Any]:
