@@ -61,7 +61,7 @@ def _serve_and_ask() -> None:
     try:
         _wait_for(f"http://127.0.0.1:{port}/readyz", server)
         user = {"user_id": _riskiest()}
-        _ask(port, "/v1/churn", {"users": [user], "reasons": 3})
+        _ask(port, "/v1/churn", {"users": [user], "reasons": 3, "cause": True})
         _ask(port, "/v1/recommend", {"users": [user], "k": 5, "mode": "cross_sell"})
         _ask(port, "/v1/recommend", {"users": [{"user_id": "a stranger"}], "k": 3})
     finally:

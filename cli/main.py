@@ -20,10 +20,12 @@ VERBS = {
     "recommend": "Write every user's recommendations.",
     "promote": "Make a version champion if it passes the gate; else exit 1.",
     "rollback": "Go back to the champion before this one.",
+    "monitor": "Compare live users and outcomes with training; exit 1 on alarm.",
     "deploy": "Put the champions into one bundle and into service.",
     "serve": "Serve the deployed bundle over HTTP.",
     "ui": "Open MLflow on the tracked runs.",
     "runs": "List the registered versions with their figures and who serves.",
+    "simulate": "Write the log of a simulated shop, and the truth behind it.",
     "demo": "The whole road on Complete Journey (grocery shopping, by its makers simulated from real patterns).",
 }
 

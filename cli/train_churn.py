@@ -1,6 +1,6 @@
 """`ebbtide train churn`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ def train_churn(
     horizon: Annotated[int, typer.Option(help="Days without a purchase that count as having left.", min=1)] = 30,
     lookback: Annotated[int, typer.Option(help="Days; users with a purchase in them are trained on.", min=1)] = 180,
     recipe: RecipeOption = None,
+    trials: Annotated[
+        int, typer.Option(help="Recipes to try on moments before the backtest's; the same command again goes on.")
+    ] = 0,
 ) -> None:
     """Train the churn model.
 
@@ -26,19 +29,23 @@ def train_churn(
     """
     opened = Store.open(store)
     moment = end_of(opened) if as_of is None else moment_in(opened, as_of, horizon)
+    asked: dict[str, Any] = {"as_of": moment, "horizon": horizon, "lookback": lookback}
+    used, found = load_recipe("churn", recipe), None
     with progress() as told:
-        run = churn.train_churn(
-            opened,
-            as_of=moment,
-            horizon=horizon,
-            lookback=lookback,
-            recipe=load_recipe("churn", recipe),
-            progress=told,
-        )
+        if trials:
+            from training.trials import record_trials, search  # MLflow and Optuna take seconds to import
+
+            found = search(opened, **asked, recipe=used, trials=trials, progress=told)
+            used = dict(found.recipe)
+        run = churn.train_churn(opened, **asked, recipe=used, progress=told)
         told("tracking in MLflow", 0.0)
         from training.record import record_churn  # MLflow takes seconds to import: only once there is a run
 
         tracked = record_churn(run, opened)
+        if found is not None:
+            record_trials(found, tracked.run_id)
+    for line in found.told() if found is not None else []:
+        say(line)
     _print(run)
     say(f"tracked as run {tracked.run_id}, registered as {tracked.name}/{tracked.version}")
     say("next: ebbtide promote churn")
@@ -57,3 +64,8 @@ def _print(run: churn.ChurnRun) -> None:
     ahead = run.mean(churn.MODEL, "auc") - run.mean(best, "auc")
     verdict = "beats every baseline" if ahead > 0 else "does NOT beat every baseline"
     say(f"the model {verdict}: AUC {ahead:+.4f} against {best}")
+    share = run.model.plain_share
+    say(
+        f"by the backtest it is {1 - share:.0%} booster and {share:.0%} plain score (recency, frequency, money, BG/NBD)"
+    )
+    say(f"it answers for horizons from 1 to {run.model.horizons[-1]} days")

@@ -125,6 +125,35 @@ def distinct(newer, stops, starts, out):
                 out[w, m, u] = count
 
 
+@numba.njit(types.void(I64, I64_2D, I64_2D, I64_2D, types.int64[:, :, ::1]), **_options)
+def favourite(codes, firsts, middles, stops, out):
+    """`out[:, moment, user]` = rows of the codes most frequent from first to middle, and of all; then middle to stop.
+
+    Codes below 0 are no codes.
+    """
+    most = -1
+    for i in range(codes.size):
+        most = max(most, codes[i])
+    counts = np.zeros(most + 2, np.int64)
+    for m in range(stops.shape[0]):
+        for u in range(stops.shape[1]):
+            first, middle, stop, most = firsts[m, u], middles[m, u], stops[m, u], 0
+            for i in range(first, middle):
+                if codes[i] >= 0:
+                    counts[codes[i]] += 1
+                    out[1, m, u] += 1
+                    most = max(most, counts[codes[i]])
+            for i in range(middle, stop):
+                if codes[i] >= 0:
+                    out[3, m, u] += 1
+                    out[2, m, u] += most > 0 and counts[codes[i]] == most
+            for i in range(first, middle):
+                if codes[i] >= 0:
+                    if counts[codes[i]] == most:
+                        out[0, m, u] += most
+                    counts[codes[i]] = 0
+
+
 @numba.njit(types.void(I64, I64, I64_2D, types.float64[:, :, ::1]), **_options)
 def gap_statistics(offsets, ts, stops, out):
     """`out[:, moment, user]` = mean, spread (population sd), last and longest gap in µs; unchanged under two rows."""
@@ -144,6 +173,17 @@ def gap_statistics(offsets, ts, stops, out):
             out[1, m, u] = math.sqrt(max(squares / gaps - mean * mean, 0.0))
             out[2, m, u] = ts[stop - 1] - ts[stop - 2]
             out[3, m, u] = longest
+
+
+@numba.njit(types.void(I64, I64, I64_2D, I64, I64, types.int64[:, :, ::1]), **_options)
+def longer_gaps(offsets, ts, stops, as_of, beyond, out):
+    """`out[k, moment, user]` = gaps that were longer than the user's present silence plus `beyond[k]` µs."""
+    for k in range(beyond.size):
+        for m in range(stops.shape[0]):
+            for u in range(stops.shape[1]):
+                first, stop = offsets[u], stops[m, u]
+                for i in range(first + 1, stop):
+                    out[k, m, u] += ts[i] - ts[i - 1] > as_of[m] - ts[stop - 1] + beyond[k]
 
 
 @numba.njit(types.void(I64, I64, I64, I64, I64_2D, F64, types.float64[:, :, ::1]), **_options)

@@ -19,14 +19,16 @@ class Matrix:
 
     Attributes:
         values: float32[users, signals]; NaN where not observed.
-        purchases_after: int64[users], purchases in the outcome window; None if no horizon was asked for.
+        days_to_purchase: float64[users], infinite if none is known; None if no horizon was asked for.
+        horizon: days without a purchase that count as having left.
     """
 
     user_ids: pa.Array
     as_of: int
     signals: tuple[Signal, ...]
     values: Array
-    purchases_after: Array | None = None
+    days_to_purchase: Array | None = None
+    horizon: int | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -37,19 +39,24 @@ class Matrix:
 
     @property
     def churned(self) -> Array:
-        """bool[users]: no purchase in the outcome window."""
-        assert self.purchases_after is not None, "ask for the matrix with a horizon to have outcomes"
-        return self.purchases_after == 0
+        """bool[users]: no purchase within the horizon."""
+        assert self.horizon is not None, "ask for the matrix with a horizon to have outcomes"
+        return self.silent(self.horizon)
+
+    def silent(self, days: float | Array) -> Array:
+        """bool[users]: no purchase in `[moment, moment + days)`, which the caller knows to be told by the log."""
+        assert self.days_to_purchase is not None, "ask for the matrix with a horizon to have outcomes"
+        return self.days_to_purchase >= days
 
     def column(self, name: str) -> Array:
         return self.values[:, self.names.index(name)]
 
     def to_pandas(self) -> pd.DataFrame:
-        """user_id, one column a signal and, with a horizon, `purchases_after` and `churned`."""
+        """user_id, one column a signal and, with a horizon, `days_to_purchase` and `churned`."""
         frame = pd.DataFrame(self.values, columns=self.names)
         frame.insert(0, c.USER_ID, self.user_ids.to_pandas())
-        if self.purchases_after is not None:
-            frame = frame.assign(purchases_after=self.purchases_after, churned=self.churned)
+        if self.days_to_purchase is not None:
+            frame = frame.assign(days_to_purchase=self.days_to_purchase, churned=self.churned)
         return frame
 
 

@@ -25,6 +25,7 @@ class Facts:
 
     Attributes:
         kinds: kind by code.
+        pages: page by code.
         item_category: category code by item code, from the items table; None without one.
     """
 
@@ -33,6 +34,7 @@ class Facts:
     columns_known: Mapping[str, int]
     category_known: Array
     item_category: Array | None = None
+    pages: tuple[str, ...] = ()
 
     @cached_property
     def items_have_categories(self) -> bool:
@@ -46,7 +48,7 @@ class Facts:
     def kind_observed(self, kind: str, as_of: int) -> bool:
         if kind == c.ANY:
             return True
-        made = kind == c.MADE
+        kind, made = kind.partition("[")[0], kind == c.MADE
         return any(t < as_of for k, t in self.kinds_known.items() if k == kind or (made and k not in c.NOT_BY_USER))
 
     def column_observed(self, column: str, as_of: int) -> bool:
@@ -59,6 +61,15 @@ class Facts:
         if self.items_have_categories:
             return self._categories_in_table
         return int((self.category_known < as_of).sum())
+
+
+class Favourite(NamedTuple):
+    """Events of the codes that were the user's most frequent before, and of all codes: before, and recently."""
+
+    before: Array
+    all_before: Array
+    lately: Array
+    all_lately: Array
 
 
 class Gaps(NamedTuple):
@@ -128,7 +139,7 @@ class Timeline:
         return of_item if own is None else np.where(own >= 0, own, of_item)
 
     def stream(self, kind: str) -> Stream:
-        """The events of a kind, of `MADE` or of `ANY`."""
+        """The events of a kind, of `MADE` or of `ANY`, or those of a kind that `where` narrows."""
         stream = self._cache.get(kind)
         if not isinstance(stream, Stream):
             stream = self._cache[kind] = self._select(kind)
@@ -138,6 +149,14 @@ class Timeline:
         ts = self.columns[c.TS]
         if kind == c.ANY:
             return Stream(np.arange(ts.size), self.offsets, ts)
+        whole, narrowed, condition = kind.partition("[")
+        if narrowed:
+            column, _, value = condition.rstrip("]").partition("=")
+            stream = self.stream(whole)
+            code = list(self.facts.pages).index(value) if column == c.PAGE and value in self.facts.pages else -2
+            chosen = self.values(whole, column) == (code if column == c.PAGE else int(value))
+            places = np.flatnonzero(chosen)
+            return Stream(stream.rows[places], np.searchsorted(places, stream.offsets), stream.ts[places])
         wanted = np.full(256, kind == c.MADE)
         for code, text in enumerate(self.facts.kinds):
             wanted[code] = text not in c.NOT_BY_USER if kind == c.MADE else text == kind
@@ -170,12 +189,17 @@ class Timeline:
         out.update({moment: Moment(passes, index) for index, moment in enumerate(shared)})
         return [out[moment] for moment in moments]
 
-    def count_between(self, kind: str, starts: Sequence[int], days: int, known_before: int) -> Array:
-        """Outcomes: events of a kind in `[start, start + days)`, int64[starts, users]; later arrivals are unknown."""
+    def next_after(self, kind: str, starts: Sequence[int], known_before: int) -> Array:
+        """Outcomes: instant (µs) of each user's first event of a kind at or after each start, int64[starts, users].
+
+        `NEVER` where none was known before `known_before`.
+        """
         known = self.known_before(known_before)
-        ends = np.array(starts, np.int64) + days * c.DAY
-        passes = Passes(known, ends, {})
-        return passes.get(("sum", kind, "count"), days * c.DAY)
+        stream = known.stream(kind)
+        passes = Passes(known, np.append(np.array(starts, np.int64), known_before), {})
+        place = passes.get(("bound", kind))
+        instants = np.append(stream.ts, c.NEVER)
+        return np.where(place[:-1] < place[-1], instants[place[:-1]], c.NEVER)
 
 
 class Moment:
@@ -210,7 +234,8 @@ class Moment:
         key = (group, width)
         answer = self._answers.get(key)
         if answer is None:
-            observed = self._is_observed(group[1], columns)
+            clock = group[3] if group[0] == "sum_since" else c.ANY
+            observed = self._is_observed(group[1], columns) and self._is_observed(clock)
             values = self._get(group, width) if observed else self._nothing
             answer = self._answers[key] = values / unit if unit != 1 else values.astype(np.float64, copy=False)
         return answer
@@ -218,7 +243,9 @@ class Moment:
     def _is_observed(self, kind: str, columns: tuple[str, ...] = ()) -> bool:
         key = (kind, *columns)
         if key not in self._observed:
-            columns_observed = all(self.facts.column_observed(column, self.as_of) for column in columns)
+            narrowed = kind.partition("[")[2].partition("=")[0]
+            needed = (*columns, narrowed) if narrowed else columns
+            columns_observed = all(self.facts.column_observed(column, self.as_of) for column in needed)
             self._observed[key] = columns_observed and self.facts.kind_observed(kind, self.as_of)
         return self._observed[key]
 
@@ -246,8 +273,52 @@ class Moment:
         group = ("sum_to_last_seen" if to_last_seen else "sum", kind, measure)
         return self._answer(group, _width(days), needed, c.NUMBERS[measure][0])
 
-    def decayed(self, kind: str, half_life: int, measure: str = "count") -> Array:
-        """Sum of a measure (or of events) x 2^(-age / half-life in days)."""
+    def count_since(self, kind: str, clock: str, dates: int) -> Array:
+        """Events of the kind since the user's n-th newest UTC date with an event of `clock`: from that date's first on.
+
+        So a window is as long as the user takes for so many visits or orders; with fewer of them, all their time.
+        """
+        return self._answer(("sum_since", kind, "count", clock), dates)
+
+    def total_since(self, measure: str, kind: str, clock: str, dates: int) -> Array:
+        """Sum of a measure over events of the kind since the n-th newest date of `clock`."""
+        needed = () if measure in (c.QUANTITY, c.DWELL) else (measure,)
+        return self._answer(("sum_since", kind, measure, clock), dates, needed, c.NUMBERS[measure][0])
+
+    def days_since_date(self, kind: str, dates: int) -> Array:
+        """Days since the user's n-th newest UTC date with an event of the kind: that date's first; NaN if fewer."""
+        if not self._is_observed(kind):
+            return self._nothing
+        instants = self._get(("nth_date", kind), dates)
+        return np.where(instants >= 0, (self.as_of - instants) / c.DAY, np.nan)
+
+    def delivery_days(self, days: int | None = None) -> Array:
+        """Mean days from an order's first purchase to its delivery, over deliveries in the window; NaN without any."""
+        return self._delivery("sum", _width(days))
+
+    def delivery_days_since(self, clock: str, dates: int) -> Array:
+        """The same over deliveries since the n-th newest date of `clock`."""
+        return self._delivery("sum_since", dates, clock)
+
+    def _delivery(self, name: str, width: int, *clock: str) -> Array:
+        if not self._is_observed("purchase", (c.ORDER_ID,)):
+            return self._nothing
+        waited = self._answer((name, "delivered", "waited", *clock), width)
+        return ratio(self._answer((name, "delivered", "wait", *clock), width, unit=c.DAY), waited)
+
+    def favourite(self, column: str, kind: str, dates: int, before: int) -> Favourite:
+        """Is the value of a column that was most frequent before still frequent?
+
+        `lately` is since the n-th newest date of the kind, `before` is so many dates before that. Of values equally
+        frequent before, each is a favourite.
+        """
+        group = ("favourite", kind, column, str(dates), str(before))
+        return Favourite(*(self._answer(group, part, (column,)) for part in range(4)))
+
+    def decayed(self, kind: str, half_life: int, measure: str = "count", by: str | None = None) -> Array:
+        """Sum of a measure (or of events) x 2^(-age / half-life in days); with `by`, of one event a value of it."""
+        if by is not None:
+            return self._answer(("decayed_instants", kind, by), half_life * c.DAY)
         group = ("decayed", kind, measure)
         if measure == "count":
             return self._answer(group, half_life * c.DAY)
@@ -285,6 +356,10 @@ class Moment:
         """Days between successive distinct instants; an instant is the earliest event of one value of `by`."""
         return Gaps(*(self._answer(("gaps", kind, by), part, unit=c.DAY) for part in range(4)))
 
+    def longer_gaps(self, kind: str, by: str, beyond: int = 0) -> Array:
+        """Gaps between distinct instants that were longer than the present silence and so many days beyond it."""
+        return self._answer(("longer_gaps", kind, by), beyond * c.DAY)
+
     def trend(self, kind: str, weeks: int, measure: str = "count") -> Array:
         """Least-squares slope a week of the weekly totals over the last whole weeks before the moment."""
         ask = self.count if measure == "count" else lambda kind, days: self.total(measure, kind, days)
@@ -301,6 +376,11 @@ class Moment:
 def ratio(part: Array, whole: Array) -> Array:
     """part / whole, NaN where the whole is 0 or either is not observed."""
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
+
+
+def where(kind: str, column: str, value: str | int) -> str:
+    """The kind, narrowed to events whose page or number is this; a `Moment` takes it wherever it takes a kind."""
+    return f"{kind}[{column}={value}]"
 
 
 def _width(days: int | None) -> int:

@@ -11,21 +11,59 @@ from features.events import columns as c
 from features.events.sent import Sent
 from features.events.store import Store
 from features.matrix import evaluate, moments_of
+from features.signals import Signal, by_name
 from features.timeline import Array, Timeline
-from models.churn import ChurnModel, Reason
+from models import alarm as alarms
+from models.alarm import alarm
+from models.causes import SIGNALS as CAUSE_SIGNALS
+from models.causes import Cause, infer_causes
+from models.churn import ChurnModel
+from models.reasons import Reason, norms, reasons
 from models.recommender import Recommender
+from models.words import Language
 
+USUAL_SILENCE = "silence_usual_share"
 Status = Literal["ok", "unknown_user", "too_little_history"]
 
 
 @dataclass(frozen=True)
+class ChurnQuestion:
+    """What is asked of the churn model.
+
+    Attributes:
+        horizon: days without a purchase that count as leaving; None: as in training.
+        reasons: at most so many a user.
+        cause: also why each user would leave.
+    """
+
+    horizon: int | None = None
+    reasons: int = 0
+    cause: bool = False
+    language: Language = "en"
+
+
+@dataclass(frozen=True)
 class ChurnAnswer:
-    """`probability` of no purchase within the horizon; for users without a purchase yet, the share among all users."""
+    """What is said of one user; for users without a purchase yet, the shares among all users.
+
+    Attributes:
+        probability: of no purchase within the horizon.
+        risk: of the horizon asked for in training.
+        expected_days: until the next purchase, counting no more than the model's longest horizon; None without one yet.
+        lateness: share of the user's own gaps between orders that were no longer than the present silence; None
+            without a gap.
+        alarm: does the operators' alarm ring; None where there is no browsing to tell from.
+        cause: None if not asked for.
+    """
 
     user_id: str
     status: Status
     probability: float
     risk: str
+    expected_days: float | None
+    lateness: float | None
+    alarm: bool | None
+    cause: Cause | None
     reasons: list[Reason]
 
 
@@ -48,22 +86,79 @@ class RecommendAnswer:
     items: list[Item]
 
 
-def churn_answers(timeline: Timeline, as_of: int, model: ChurnModel, reasons: int = 0) -> list[ChurnAnswer]:
-    """An answer a user of the timeline, in its order, with up to `reasons` reasons each."""
-    moment = moments_of(timeline, [as_of], model.signals)[0]
-    seen, bought = moment.present, moment.days_since("purchase")
-    scored = np.isfinite(bought)
-    values = np.ascontiguousarray(evaluate(moment, model.signals, scored).T)
-    probability = np.full(len(timeline), model.base_rate)
-    probability[scored] = model.score(values) if len(values) else []
+def churn_answers(
+    timeline: Timeline, as_of: int, model: ChurnModel, question: ChurnQuestion = ChurnQuestion()
+) -> list[ChurnAnswer]:
+    """An answer a user of the timeline, in its order.
+
+    Raises:
+        UserError: the model does not tell of the horizon.
+    """
+    asked = _signals(model, question.cause)
+    moment = moments_of(timeline, [as_of], asked)[0]
+    scored = np.isfinite(moment.days_since("purchase"))
+    values = np.ascontiguousarray(evaluate(moment, asked, scored).T)
+    column = {signal.name: values[:, i] for i, signal in enumerate(asked)}
+    inputs = np.ascontiguousarray(values[:, : len(model.signals)])
+    everybody = np.arange(len(timeline))[scored]
+    probability = np.full(len(timeline), model.base_rate(question.horizon))
+    curve = model.curve(inputs, as_of)
+    horizon = model.horizon if question.horizon is None else model.checked(question.horizon)
+    probability[scored] = model.within(curve, horizon)
+    days: dict[int, float] = dict(zip(everybody, model.expected_days(curve).tolist(), strict=True))
+    lateness = _lateness(column["orders_ever"], column[USUAL_SILENCE])
+    late = {user: float(share) for user, share in zip(everybody, lateness, strict=True) if np.isfinite(share)}
+    rung = alarm(column[alarms.UNSEEN], column[alarms.BROWSING], model.alarm).answers()
+    rings = dict(zip(everybody, rung, strict=True))
+    causes: dict[int, Cause] = {}
+    if question.cause:
+        given = np.stack([column[name] for name in CAUSE_SIGNALS], axis=1)
+        found = infer_causes(given, model.cause_usual, language=question.language)
+        causes = dict(zip(everybody, found, strict=True))
+    why = dict(zip(everybody, _reasons(timeline, as_of, model, inputs, scored, question), strict=True))
     risks = model.risk(probability)
-    why: list[list[Reason]] = [[] for _ in range(len(timeline))]
-    for user, found in zip(np.flatnonzero(scored), model.reasons(values, reasons), strict=True):
-        why[user] = found
     return [
-        ChurnAnswer(user_id, _status(seen[i], scored[i]), float(probability[i]), risks[i], why[i])
+        ChurnAnswer(
+            user_id,
+            _status(moment.present[i], scored[i]),
+            float(probability[i]),
+            risks[i],
+            days.get(i),
+            late.get(i),
+            rings.get(i),
+            causes.get(i),
+            why.get(i, []),
+        )
         for i, user_id in enumerate(timeline.user_ids.to_pylist())
     ]
+
+
+def _lateness(orders: Array, usual_silence: Array) -> Array:
+    """Share of gaps no longer than the present silence, out of the smoothed share of longer ones; NaN without a gap."""
+    longer = np.rint(usual_silence.astype(np.float64) * (orders + 1) - 1)
+    return np.divide(orders - 1 - longer, orders - 1, out=np.full(orders.shape, np.nan), where=orders > 1)
+
+
+def _signals(model: ChurnModel, cause: bool) -> tuple[Signal, ...]:
+    """The model's signals first, in its order, then what else the answer reads."""
+    more = [*alarms.SIGNALS, USUAL_SILENCE, "orders_ever", *(CAUSE_SIGNALS if cause else ())]
+    known = set(model.names)
+    return (*model.signals, *by_name([name for name in dict.fromkeys(more) if name not in known]))
+
+
+def _reasons(
+    timeline: Timeline, as_of: int, model: ChurnModel, inputs: Array, scored: Array, question: ChurnQuestion
+) -> list[list[Reason]]:
+    """Reasons of the scored users of a timeline, by what each was like at earlier moments."""
+    if not question.reasons or not scored.any():
+        return [[] for _ in inputs]
+    own = norms(timeline, as_of, model.signals)[scored]
+    base_rate = model.base_rate(question.horizon)
+
+    def score(values: Array) -> Array:
+        return model.score(values, as_of, question.horizon)
+
+    return reasons(score, model.signals, inputs, own, model.usual, base_rate, question.reasons, question.language)
 
 
 def recommend_answers(

@@ -7,9 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from features.errors import UserError
 from features.events.store import Store
 from models import churn as churn_model
-from models.answers import CatalogueCodes, churn_answers, recommend_answers
+from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
 from models.deployed import CROSS_SELL, Deployed
 from serving.guard import Refused
 from serving.schemas import ChurnRequest, ChurnResponse, RecommendRequest, RecommendResponse, iso
@@ -61,16 +62,19 @@ class Endpoint(Generic[Request]):
 
 
 def churn(request: ChurnRequest, held: Held) -> ChurnResponse:
-    """How likely each user is to buy nothing within the model's horizon."""
+    """How likely each user is to buy nothing within the horizon, when to expect them, and why."""
     model = held.deployed.churn
     if model is None:
         raise _not_deployed(held, churn_model.PART)
-    if request.horizon not in (None, model.horizon):
-        said = f"horizon is {request.horizon}, the deployed model's is {model.horizon} days: ask for that or for none"
-        raise Refused(422, "invalid", said, "horizon")
+    if request.horizon is not None:
+        try:
+            model.checked(request.horizon)
+        except UserError as error:
+            raise Refused(422, "invalid", str(error), "horizon") from error
     timeline, _ = timeline_of(request.users, held.store)
     as_of = moment_of(request.as_of, held.as_of)
-    results = churn_answers(timeline, as_of, model, request.reasons)
+    question = ChurnQuestion(request.horizon, request.reasons, request.cause, request.language)
+    results = churn_answers(timeline, as_of, model, question)
     return ChurnResponse.model_validate(held.answer(churn_model.PART, as_of, results))
 
 

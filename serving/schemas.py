@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from features.events import columns as c
 from features.events.intake import CLOCK_TOLERANCE, LARGEST_AMOUNT, LONGEST_TEXT
 from models.answers import Status
+from models.words import Language
 
 MOST_USERS = 1_000
 MOST_ITEMS = 100
@@ -169,9 +170,11 @@ class ChurnRequest(_Strict):
     users: _Users = Field(description=f"1 to {MOST_USERS:,}, each once.")
     as_of: Instant = Field(None, description=_AS_OF)
     horizon: Annotated[int, Field(strict=True, ge=1)] | None = Field(
-        None, description="Days; if given it must be the one that the deployed model was trained for."
+        None, description="Days, from 1 to the longest that the model learned. Missing: the one it was trained for."
     )
     reasons: Annotated[int, Field(strict=True, ge=0, le=MOST_REASONS)] = Field(0, description="At most so many a user.")
+    cause: Annotated[bool, Field(strict=True)] = Field(False, description="Also why each user would leave.")
+    language: Language = Field("en", description="Of reasons and evidence.")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -219,13 +222,25 @@ class _FromOurs(BaseModel):
 
 
 class Reason(_FromOurs):
-    """One signal's part in a probability."""
+    """One theme's part in a probability, told by its leading signal."""
 
     signal: str
+    family: str
     value: float | None = Field(description="null: not observed.")
-    usual: float | None = Field(description="The median in training; null: mostly not observed.")
-    effect: float = Field(description="How much the probability would change without this signal.")
+    usual: float | None = Field(description="The norm that it is compared with; null: mostly not observed.")
+    norm: Literal["own", "customers"] = Field(description="Whose norm: the user's own past, or what customers do.")
+    effect: float = Field(description="How much higher the probability is than if the theme's signals were as usual.")
     text: str
+
+
+class Cause(_FromOurs):
+    """Why the user leaves, or would leave."""
+
+    cause: Literal["natural", "soft", "experience", "unknown"] = Field(
+        description="The need has ended; they forget; we failed them; or it cannot be told."
+    )
+    confidence: float
+    evidence: list[str]
 
 
 class ChurnResult(_FromOurs):
@@ -233,8 +248,16 @@ class ChurnResult(_FromOurs):
 
     user_id: str
     status: Status
-    probability: float = Field(description="Of no purchase within the model's horizon.")
-    risk: Literal["low", "medium", "high"]
+    probability: float = Field(description="Of no purchase within the horizon.")
+    risk: Literal["low", "medium", "high"] = Field(description="Of the horizon that the model was trained for.")
+    expected_days: float | None = Field(
+        description="Until the next purchase, counting no more than the longest horizon learned; null: none yet."
+    )
+    lateness: float | None = Field(
+        description="Share of the user's own gaps between orders that were no longer than the present silence."
+    )
+    alarm: bool | None = Field(description="The operators' alarm; null: no browsing to tell from.")
+    cause: Cause | None = Field(description="null: not asked for.")
     reasons: list[Reason] = Field(description="Strongest first.")
 
 
@@ -282,13 +305,23 @@ class ChurnResponse(_Answer):
                             "status": "ok",
                             "probability": 0.31,
                             "risk": "medium",
+                            "expected_days": 21.5,
+                            "lateness": 0.83,
+                            "alarm": None,
+                            "cause": {
+                                "cause": "soft",
+                                "confidence": 0.71,
+                                "evidence": ["Visits have thinned out: every 9 days, usually every 4."],
+                            },
                             "reasons": [
                                 {
-                                    "signal": "overdue_ratio",
-                                    "value": 2.4,
-                                    "usual": 1.0,
+                                    "signal": "days_since_purchase",
+                                    "family": "recency",
+                                    "value": 34.0,
+                                    "usual": 14.0,
+                                    "norm": "own",
                                     "effect": 0.12,
-                                    "text": "Days since the last order by the usual gap: 2.4 (usually 1).",
+                                    "text": "No order for 34 days; usually every 14.",
                                 }
                             ],
                         }

@@ -31,6 +31,7 @@ CONTRACT = {
     "user_id": "VARCHAR", "ts": "TIMESTAMP", "kind": "VARCHAR", "item_id": "VARCHAR", "category": "VARCHAR",
     "price": "DECIMAL(18,4)", "quantity": "DECIMAL(18,4)", "amount": "DECIMAL(18,4)", "discount": "DECIMAL(18,4)",
     "order_id": "VARCHAR", "session_id": "VARCHAR", "dwell_s": "DECIMAL(18,3)", "arrived_at": "TIMESTAMP",
+    "page": "VARCHAR", "search_results": "BIGINT",
 }  # fmt: skip
 MADE_TO_THE_USER = ("message_sent", "coupon_received", "delivered")
 
@@ -46,9 +47,13 @@ def oracle(events: Table, items: Table | None, as_of: datetime | int) -> pd.Data
     seen = _observed(con)
     _make_events(con, seen)
     _make_gaps(con)
+    _make_favourites(con)
     plain = _plain(seen)
     con.execute(f"CREATE TABLE plain AS SELECT user_id, {_select(plain)} FROM events GROUP BY user_id")
-    con.execute("CREATE TABLE parts AS SELECT * FROM plain LEFT JOIN gaps USING (user_id)")
+    con.execute(
+        "CREATE TABLE parts AS SELECT * FROM favourites LEFT JOIN gaps USING (user_id) LEFT JOIN rhythm USING (user_id)"
+        " JOIN plain USING (user_id)"
+    )
     combined = _combined(seen)
     shown = [name for name in plain if not name.startswith("_")]
     answer = con.execute(f"""
@@ -129,7 +134,9 @@ def _make_known(con: duckdb.DuckDBPyConnection, moment: int) -> None:
             log.discount,
             log.order_id,
             log.session_id,
-            log.dwell_s
+            log.dwell_s,
+            log.page,
+            log.search_results
         FROM log LEFT JOIN items ON log.item_id = items.item_id
         WHERE epoch_us(log.ts) < {moment}
           AND epoch_us(coalesce(log.arrived_at, log.ts)) <= {moment}
@@ -148,7 +155,7 @@ class Observed:
 
 def _observed(con: duckdb.DuckDBPyConnection) -> Observed:
     kinds = frozenset(kind for (kind,) in con.execute("SELECT DISTINCT kind FROM known").fetchall())
-    looked_at = ("item_id", "category", "amount", "discount", "session_id", "dwell_s")
+    looked_at = ("item_id", "category", "amount", "discount", "session_id", "dwell_s", "order_id", "search_results")
     counts = con.execute(f"SELECT {', '.join(f'count({name})' for name in looked_at)} FROM known").fetchall()[0]
     listed = _one(con, "SELECT count(DISTINCT category) FROM items")
     in_log = _one(con, "SELECT count(DISTINCT category) FROM known")
@@ -168,6 +175,7 @@ def _make_events(con: duckdb.DuckDBPyConnection, seen: Observed) -> None:
     """``known`` with each row's order, session, dwell and the user's last event."""
     _make_derived_sessions(con)
     _make_derived_dwell(con, seen)
+    _make_clocks(con)
     session = "session_id" if "session_id" in seen.columns else "derived_session"
     dwell = "1000 * CAST(1000 * dwell_s AS BIGINT)" if "dwell_s" in seen.columns else "derived_dwell_us"
     con.execute(f"""
@@ -177,11 +185,63 @@ def _make_events(con: duckdb.DuckDBPyConnection, seen: Observed) -> None:
             coalesce('order ' || order_id, 'row ' || row_no)                    AS order_key,
             CAST({session} AS VARCHAR)                                          AS session,
             CASE WHEN kind = 'view' THEN coalesce({dwell}, 0) END               AS dwell_us,
-            max(t) FILTER (made) OVER (PARTITION BY user_id) - t                AS before_last_us
-        FROM known
+            max(t) FILTER (made) OVER (PARTITION BY user_id) - t                AS before_last_us,
+            CASE WHEN order_id IS NOT NULL
+                 THEN t - min(t) FILTER (kind = 'purchase') OVER (PARTITION BY user_id, order_id) END AS since_paid_us,
+            clocks.* EXCLUDE (user_id)
+        FROM known LEFT JOIN clocks USING (user_id)
         LEFT JOIN derived_sessions USING (row_no)
         LEFT JOIN derived_dwell USING (row_no)
     """)
+
+
+VISITS = (1, 2, 4, 8)
+BEFORE = 16  # visits before those
+CLOCKS = {
+    "view": ("kind = 'view'", sorted({*VISITS, 16, *(n + BEFORE for n in VISITS)})),
+    "purchase": ("kind = 'purchase'", [1, 2, 3, 4, 5, 10]),
+    "made": ("made", [1]),
+}
+
+
+def _make_clocks(con: duckdb.DuckDBPyConnection) -> None:
+    """A user each: the first instant of the n-th newest date with such an event; NULL with fewer dates, and then the
+    first instant of all as `<clock>_first`. Without any, both are NULL."""
+    con.execute("CREATE TABLE clocks AS SELECT DISTINCT user_id FROM known")
+    for clock, (which, numbers) in CLOCKS.items():
+        nth = ", ".join(f"max(t) FILTER (newest = {n}) AS {clock}_{n}" for n in numbers)
+        con.execute(f"""
+            CREATE OR REPLACE TABLE clocks AS
+            WITH dates AS (SELECT user_id, day, min(t) AS t FROM known WHERE {which} GROUP BY user_id, day),
+            numbered AS (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY day DESC) AS newest FROM dates)
+            SELECT * FROM clocks LEFT JOIN
+                (SELECT user_id, {nth}, min(t) AS {clock}_first FROM numbered GROUP BY user_id) USING (user_id)
+        """)
+
+
+def _make_favourites(con: duckdb.DuckDBPyConnection) -> None:
+    """For the newest n visits: views by category since then and in the 16 visits before; those of the most viewed."""
+    con.execute("CREATE TABLE favourites AS SELECT DISTINCT user_id FROM known")
+    for n in VISITS:
+        con.execute(f"""
+            CREATE OR REPLACE TABLE favourites AS
+            WITH viewed AS (
+                SELECT user_id, category, {since(f"view_{n}")} AS lately FROM events
+                WHERE kind = 'view' AND category IS NOT NULL AND {since(f"view_{n + BEFORE}")}
+            ),
+            counted AS (
+                SELECT user_id, category, count(*) FILTER (NOT lately) AS earlier, count(*) FILTER (lately) AS later
+                FROM viewed GROUP BY user_id, category
+            ),
+            ranked AS (SELECT *, earlier = max(earlier) OVER (PARTITION BY user_id) AS most FROM counted),
+            summed AS (
+                SELECT user_id,
+                    sum(earlier) AS _all_before_{n}, sum(earlier) FILTER (most) AS _favourite_before_{n},
+                    sum(later) AS _all_lately_{n}, sum(later) FILTER (most) AS _favourite_lately_{n}
+                FROM ranked GROUP BY user_id
+            )
+            SELECT * FROM favourites LEFT JOIN summed USING (user_id)
+        """)
 
 
 def _make_derived_sessions(con: duckdb.DuckDBPyConnection) -> None:
@@ -229,10 +289,33 @@ def _make_derived_dwell(con: duckdb.DuckDBPyConnection, seen: Observed) -> None:
 
 
 GAPS = ("order_gap_mean_days", "order_gap_last_days", "order_gap_longest_days", "order_gap_spread_days")
+BEYOND = (0, 7, 14, 30, 60, 90)  # days that a gap is longer than the present silence
+HALF_LIVES = (7, 14, 30, 60, 120, 365)
 
 
 def _make_gaps(con: duckdb.DuckDBPyConnection) -> None:
     """Days between successive distinct order instants; an order's instant is its earliest known purchase row."""
+    longer = ", ".join(
+        f"count(*) FILTER (gap_us > silence_us + {days * DAY_US}) AS _gaps_longer_{days}d" for days in BEYOND
+    )
+    fading = ", ".join(
+        f"sum(pow(2.0, -(age_us / {DAY_US}) / {days})) AS _orders_decayed_{days}d" for days in HALF_LIVES
+    )
+    con.execute(f"""
+        CREATE TABLE rhythm AS
+        WITH orders AS (
+            SELECT user_id, order_key, min(t) AS t, arg_min(age_us, t) AS age_us
+            FROM events WHERE kind = 'purchase' GROUP BY user_id, order_key
+        ),
+        instants AS (SELECT DISTINCT user_id, t, age_us FROM orders),
+        steps AS (
+            SELECT *,
+                t - lag(t) OVER (PARTITION BY user_id ORDER BY t)    AS gap_us,
+                min(age_us) OVER (PARTITION BY user_id)              AS silence_us
+            FROM instants
+        )
+        SELECT user_id, {longer}, {fading} FROM steps GROUP BY user_id
+    """)
     con.execute(f"""
         CREATE TABLE gaps AS
         WITH orders AS (
@@ -270,6 +353,20 @@ def count(kind: str, days: int | None) -> str:
 
 def total(value: str, kind: str, days: int | None) -> str:
     return f"coalesce(sum({value}) FILTER (kind = '{kind}' AND {within_or_ever(days)}), 0)"
+
+
+def since(clock: str) -> str:
+    """Since the n-th newest date of a clock such as `view_4`: all of the time with fewer dates, no time with none."""
+    return f"t >= coalesce({clock}, {clock.rpartition('_')[0]}_first)"
+
+
+def count_since(which: str, clock: str) -> str:
+    return f"count(*) FILTER ({which} AND {since(clock)})"
+
+
+def days_ago(instant: str) -> str:
+    """Days from an instant, one a user, to the moment."""
+    return f"any_value(age_us + t - {instant}) / {DAY_US}"
 
 
 def distinct(value: str, kind: str, days: int | None) -> str:
@@ -333,6 +430,9 @@ def _plain(seen: Observed) -> Columns:
         **_breadth(seen),
         **_friction(seen),
         **_messages(seen),
+        **_newest(seen),
+        **_rhythm(),
+        **_season(seen),
     }
 
 
@@ -356,6 +456,10 @@ def _frequency(seen: Observed) -> Columns:
     orders = _named("orders", (7, 14, 30, 60, 90, 180, 365), lambda days: distinct("order_key", "purchase", days))
     orders["orders_ever"] = distinct("order_key", "purchase", None)
     orders["orders_slope_12w"] = slope("1", "purchase")
+    orders["_purchases_ever"] = count("purchase", None)
+    orders["last_order_lines"] = count_since("kind = 'purchase'", "purchase_1")
+    orders["weeks_with_orders_8w"] = _windows_with_purchase(7, 8)
+    orders["months_with_orders_12m"] = _windows_with_purchase(30, 12)
     decays = _named("purchases_decayed", (30, 90), lambda days: decayed("1", "purchase", days))
     active = _named("active_days", (7, 30, 90, 180), lambda n: f"count(DISTINCT day) FILTER (made AND {within(n)})")
     sessions = _named("sessions", (7, 30), lambda n: f"count(DISTINCT session) FILTER (made AND {within(n)})")
@@ -372,10 +476,35 @@ def _frequency(seen: Observed) -> Columns:
     }
 
 
+def _windows_with_purchase(days: int, windows: int) -> str:
+    """Windows of so many days, back from the moment, with a purchase; an age of exactly n windows is in the n-th."""
+    number = f"CASE WHEN kind = 'purchase' THEN greatest(CAST(ceil(age_us / {days * DAY_US}) AS INT), 1) END"
+    return f"count(DISTINCT {number}) FILTER ({number} <= {windows})"
+
+
+def _rhythm() -> Columns:
+    return {
+        **{f"days_since_{n}_order_days": days_ago(f"purchase_{n}") for n in (2, 3, 5, 10)},
+        "_days_since_1_order_days": days_ago("purchase_1"),
+        "_days_since_4_order_days": days_ago("purchase_4"),
+    }
+
+
+def _season(seen: Observed) -> Columns:
+    def dates(newest: int, oldest: int) -> str:
+        whole = "count(DISTINCT day) FILTER (kind = 'purchase' AND {})"
+        return f"{whole.format(within(oldest))} - {whole.format(within(newest))}"
+
+    out = _named("order_days_a_year_ago", (14, 30, 60, 90), lambda days: dates(365 - days, 365))
+    out["order_days_before_a_year_ago_30d"] = dates(365, 365 + 30)
+    return _if("purchase" in seen.kinds, out)
+
+
 def _monetary(seen: Observed) -> Columns:
     bought = "purchase" in seen.kinds
     spend = _named("spend", (7, 30, 90, 180, 365), lambda days: total("amount", "purchase", days))
     spend["spend_ever"] = total("amount", "purchase", None)
+    spend["last_order_value"] = f"coalesce(sum(amount) FILTER (kind = 'purchase' AND {since('purchase_1')}), 0)"
     spend["spend_slope_12w"] = slope("amount", "purchase")
     spend["spend_decayed_90d"] = decayed("amount", "purchase", 90)
     units = _named("units", (30, 90), lambda days: total("quantity", "purchase", days))
@@ -421,7 +550,9 @@ def _breadth(seen: Observed) -> Columns:
 
 def _friction(seen: Observed) -> Columns:
     refunded = "refund" in seen.kinds
+    searched = "search" in seen.kinds and "search_results" in seen.columns
     return {
+        **_if(searched, _named("empty_searches", (30, 90), lambda n: f"count(*) FILTER ({EMPTY} AND {within(n)})")),
         **_counts(seen, "refunds", "refund", (30, 90)),
         **_if(refunded and "amount" in seen.columns, {"_refund_amount_365d": total("amount", "refund", 365)}),
         **_counts(seen, "complaints", "complaint", (30, 90)),
@@ -434,7 +565,13 @@ def _friction(seen: Observed) -> Columns:
 
 
 def _messages(seen: Observed) -> Columns:
+    answers = {
+        f"days_since_answer_{page}": days_since(f"kind = 'survey_answer' AND page = '{page}'")
+        for page in ("natural", "soft", "experience", "other")
+    }
     return {
+        **answers,
+        "days_since_opt_out": days_since("kind = 'opt_out'"),
         **_counts(seen, "messages_sent", "message_sent", (7, 30, 90)),
         **_counts(seen, "messages_opened", "message_opened", (30, 90)),
         **_counts(seen, "coupons_used", "coupon_used", (30, 90)),
@@ -444,12 +581,81 @@ def _messages(seen: Observed) -> Columns:
     }
 
 
+EMPTY = "kind = 'search' AND search_results = 0"
+
+
+def _newest(seen: Observed) -> Columns:
+    viewed, bought = "view" in seen.kinds, "purchase" in seen.kinds
+    out: Columns = {
+        **_if(viewed, {"visits_ever": "count(DISTINCT day) FILTER (kind = 'view')"}),
+        **_if(viewed, {"browse_minutes_ever": _minutes("true")}),
+        **_if(bought, {"order_days_ever": "count(DISTINCT day) FILTER (kind = 'purchase')"}),
+        **{f"days_since_visits_{n}v": days_ago(f"view_{n}") for n in (*VISITS, 16)},
+        **_if(viewed, {f"browse_minutes_in_{n}v": _minutes(since(f"view_{n}")) for n in VISITS}),
+    }
+    searched = "search" in seen.kinds and "search_results" in seen.columns
+    of_views = {
+        "views": ("kind = 'view'", viewed, (*VISITS, 16)),
+        "searches": ("kind = 'search'", "search" in seen.kinds, (4, 16)),
+        "empty_searches": (EMPTY, searched, (4, 16)),
+        "not_interested": ("kind = 'not_interested'", "not_interested" in seen.kinds, (4, 16)),
+        "carts": ("kind = 'cart'", "cart" in seen.kinds, (4, 16)),
+        "purchases": ("kind = 'purchase'", bought, (4, 16)),
+        "messages_opened": ("kind = 'message_opened'", "message_opened" in seen.kinds, VISITS),
+    }
+    for name, (which, known, visits) in of_views.items():
+        out |= _if(known and viewed, {f"{name}_in_{n}v": count_since(which, f"view_{n}") for n in visits})
+        out |= _if(known, {f"{name}_ever": f"count(*) FILTER ({which})"})
+    told = "kind = 'message_sent'"
+    for n in VISITS:
+        sent = f"{count_since(told, f'view_{n}')} - {count_since(told, 'made_1')}"
+        out |= _if(viewed and "message_sent" in seen.kinds, {f"messages_sent_in_{n}v": sent})
+    out |= _if("message_sent" in seen.kinds, {"messages_sent_ever": f"count(*) FILTER ({told})"})
+    for name, kind in {"refunds": "refund", "complaints": "complaint", "failed_payments": "payment_failed"}.items():
+        which, known = f"kind = '{kind}'", kind in seen.kinds
+        out |= _if(known and bought, {f"{name}_in_3o": count_since(which, "purchase_3")})
+        out |= _if(known, {f"{name}_ever": f"count(*) FILTER ({which})"})
+
+    def delivered(chosen: str) -> str:
+        return f"avg(since_paid_us) FILTER (kind = 'delivered' AND since_paid_us >= 0 AND {chosen}) / {DAY_US}"
+
+    deliveries = {"delivery_days_ever": delivered("true"), "delivery_days_in_3o": delivered(since("purchase_3"))}
+    return out | _if(bought and "delivered" in seen.kinds and "order_id" in seen.columns, deliveries)
+
+
 # --------------------------------------------------------------- expressions over the aggregates
 
 
 def _combined(seen: Observed) -> Columns:
     per_day_7, per_day_28 = "({} / 7.0)", "({} / 28.0)"
+    favourites: Columns = {}
+    for n in VISITS:
+        lately = f"CASE WHEN _all_before_{n} > 0 THEN _all_lately_{n} END"
+        favourites[f"favourite_category_before_{n}v"] = ratio(f"_favourite_before_{n}", f"_all_before_{n}")
+        favourites[f"favourite_category_in_{n}v"] = ratio(f"coalesce(_favourite_lately_{n}, 0)", lately)
+    longer = {days: f"coalesce(_gaps_longer_{days}d, 0)" for days in BEYOND}
+    rate = ratio("orders_ever", "(days_since_first_purchase + 30)")
+    rhythm: Columns = {
+        "silence_usual_share": ratio(f"({longer[0]} + 1)", "(orders_ever + 1)"),
+        **{f"silence_goes_on_{days}d": f"({longer[days]} + 0.5) / ({longer[0]} + 1)" for days in BEYOND if days},
+    }
+    decays = {f"orders_decayed_{days}d": f"coalesce(_orders_decayed_{days}d, 0)" for days in HALF_LIVES}
     return {
+        **favourites,
+        **_if("purchase" in seen.kinds, rhythm | decays),
+        "silence_of_longest_gap": ratio("days_since_purchase", "order_gap_longest_days"),
+        "overdue_spreads": "(days_since_purchase - order_gap_mean_days) / (order_gap_spread_days + 1)",
+        "order_gap_recent_days": "(_days_since_4_order_days - _days_since_1_order_days) / 3",
+        "overdue_recent_ratio": ratio(
+            "_days_since_1_order_days * 3", "(_days_since_4_order_days - _days_since_1_order_days)"
+        ),
+        "order_rate": rate,
+        "order_rate_ratio_30d": ratio("orders_30d / 30.0", rate),
+        "order_rate_ratio_90d": ratio("orders_90d / 90.0", rate),
+        "last_order_lines_ratio": ratio("last_order_lines * orders_ever", "_purchases_ever"),
+        "last_order_value_ratio": ratio("last_order_value * orders_ever", "spend_ever"),
+        "repeat_share": ratio("_purchases_ever - items_bought_ever", "_purchases_ever"),
+        "repeat_share_within_90d": ratio("purchases_90d - items_bought_90d", "purchases_90d"),
         "orders_recent_share": ratio("orders_30d", "orders_90d"),
         "order_value_mean_90d": ratio("spend_90d", "orders_90d"),
         "order_value_mean_365d": ratio("spend_365d", "orders_365d"),

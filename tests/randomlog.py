@@ -181,10 +181,10 @@ def _other_columns(rng: np.random.Generator, log: pd.DataFrame) -> pd.DataFrame:
     size, kind = len(log), log["kind"].to_numpy()
     log["channel"] = _some(rng, rng.choice(["web", "app", "mail"], size), 0.7)
     log["device_id"] = _some(rng, np.char.add("d", rng.integers(0, 99, size).astype(str)), 0.3)
-    log["page"] = _some(rng, rng.choice(["home", "item", "basket"], size), 0.3)
+    log["page"] = _some(rng, rng.choice(["home", "item", "natural", "soft", "experience", "other"], size), 0.3)
     log["place"] = _some(rng, rng.choice(["banner", "list"], size), 0.2)
     log["merchant_id"] = _some(rng, np.char.add("m", rng.integers(0, 5, size).astype(str)), 0.4)
-    log["search_results"] = np.where(kind == "search", rng.integers(0, 50, size), np.nan)
+    log["search_results"] = np.where(kind == "search", rng.integers(0, 3, size), np.nan)
     log["campaign_id"] = _only(np.char.startswith(kind.astype(str), "message"), "spring")
     log["arm"] = _some(rng, rng.choice(["control", "treated"], size), 0.1)
     return log

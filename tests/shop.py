@@ -27,7 +27,9 @@ HORIZON, LOOKBACK = 30, 120
 ITEMS = 60
 MINUTE = 60_000_000
 #: smaller than shipped, for speed; also as files
-CHURN_RECIPE = "rounds = 40\ntest_moments = 2\n[booster]\nmin_data_in_leaf = 20\nlearning_rate = 0.1\n"
+CHURN_RECIPE = (
+    "rounds = 40\ntest_moments = 2\nhorizons = [7, 14, 30, 60]\n[booster]\nmin_data_in_leaf = 20\nlearning_rate = 0.1\n"
+)
 CROSS_SELL_RECIPE = "[settings]\nals_factors = 8\nals_iterations = 4\nneighbours = 20\nvalidation_moments = 1\n"
 
 

@@ -17,18 +17,20 @@ class Schedule:
     train: tuple[int, ...]
     tests: tuple[int, ...]
 
-    def train_for(self, test: int) -> tuple[int, ...]:
-        """The training moments whose outcome windows end at or before a test moment."""
-        return tuple(moment for moment in self.train if moment + self.horizon * DAY <= test)
+    def train_for(self, known_until: int, shortest: int) -> tuple[int, ...]:
+        """The training moments of which an outcome of so many days is known at an instant."""
+        return tuple(moment for moment in self.train if moment + shortest * DAY <= known_until)
 
 
-def schedule(first: int, as_of: int, *, horizon: int, lookback: int, stride: int, tests: int) -> Schedule:
+def schedule(
+    first: int, as_of: int, *, horizon: int, shortest: int, lookback: int, stride: int, tests: int
+) -> Schedule:
     """Moments for training as of `as_of` on a log whose first purchase is at `first` (µs); all else in days.
 
-    Nothing at or after `as_of` is read: the newest moment is one horizon before it. Training moments go back from there
-    by `stride` (at most half a horizon) while half a look-back of log lies before them; test moments start at the
-    newest too and lie a month apart (or a horizon, if that is shorter), as many as asked for and as have training
-    moments.
+    Nothing at or after `as_of` is read. Training moments lie `stride` apart (at most half a horizon), one of them a
+    horizon before `as_of`, the newest at least `shortest` before it; half a look-back of log lies before the oldest.
+    Test moments start one horizon before `as_of` and lie a month apart (or a horizon, if that is shorter), as many as
+    asked for and as have training moments.
 
     Raises:
         UserError: the log is too short; the message names the earliest possible `as_of`.
@@ -41,15 +43,15 @@ def schedule(first: int, as_of: int, *, horizon: int, lookback: int, stride: int
             f"or choose a shorter --horizon"
         )
     history = min(lookback // 2 * DAY, (as_of - first - 2 * horizon * DAY) // 2)
-    newest = as_of - horizon * DAY
+    newest_test = as_of - horizon * DAY
     step = max(1, min(stride, horizon // 2)) * DAY
-    # One horizon before the newest is always among them: the newest moment can then be tested whatever the stride.
-    train = tuple(sorted({*range(newest, first + history - 1, -step), newest - horizon * DAY}, reverse=True))
+    newest = newest_test + max(0, horizon - shortest) * DAY // step * step
+    # One horizon before the newest test is always among them: it can then be tested whatever the stride.
+    train = tuple(sorted({*range(newest, first + history - 1, -step), newest_test - horizon * DAY}, reverse=True))
     apart = max(1, min(horizon, 30)) * DAY
     oldest_trained = train[-1] + horizon * DAY
-    return Schedule(
-        as_of, horizon, train, tuple(t for i in range(tests) if (t := newest - i * apart) >= oldest_trained)
-    )
+    tested = (newest_test - i * apart for i in range(tests))
+    return Schedule(as_of, horizon, train, tuple(t for t in tested if t >= oldest_trained))
 
 
 def first_purchase(store: Store) -> int:

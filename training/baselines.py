@@ -1,6 +1,6 @@
 """What a churn model must beat: simpler scores from the same matrices, fitted on the same training moments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,10 @@ from sklearn.preprocessing import StandardScaler
 
 from features.matrix import Matrix
 from features.timeline import Array
+from models.alarm import AlarmSettings, alarm_of
+from training.bgnbd import fit_bgnbd, purchases_of
 
-UNSEEN_DAYS = 7.0  # the operators' alarm: no event made by the user for so long …
-BROWSING_FALL = 0.5  # … and minutes browsed a day, in the 7 days that end at the last one, under this share of before
+RFM = "rfm-logistic"
 
 
 @dataclass(frozen=True)
@@ -24,30 +25,33 @@ class Baseline:
     is_probability: bool
 
 
-def fit_baselines(train: list[Matrix], lookback: int) -> list[Baseline]:
-    """Recency, a logistic regression on recency, frequency and money, and, where browsing exists, the alarm."""
+def fit_baselines(train: list[Matrix], horizon: int, lookback: int, alarm: AlarmSettings) -> list[Baseline]:
+    """Recency, logistic regressions on recency, frequency and money, BG/NBD and, where there is browsing, the alarm.
+
+    Args:
+        train: newest first.
+        horizon, lookback: days.
+    """
+    days = min((d for d in (7, 30, 90, 180, 365) if d >= lookback), default=365)
     found = [
         Baseline("recency", lambda m: m.column("days_since_purchase").astype(np.float64), is_probability=False),
-        _rfm_logistic(train, lookback),
+        _logistic(RFM, train, horizon, ["days_since_purchase", "orders_ever", "spend_ever"]),
+        _logistic(f"{RFM}-recent", train, horizon, ["days_since_purchase", f"orders_{days}d", f"spend_{days}d"]),
     ]
-    if any(np.isfinite(m.column("browse_minutes_ratio_at_last_seen")).any() for m in train):
-        found.append(Baseline("operators-alarm", operators_alarm, is_probability=False))
+    if any((m.column("orders_ever") > 1).any() for m in train):
+        bgnbd = fit_bgnbd(purchases_of(train[0]))
+        found.append(Baseline("bg-nbd", lambda m: -bgnbd.expected(purchases_of(m), horizon), is_probability=False))
+    if any(alarm_of(m, alarm).known.any() for m in train):
+        found.append(Baseline("operators-alarm", lambda m: alarm_of(m, alarm).rings.astype(float), False))
     return found
 
 
-def operators_alarm(matrix: Matrix) -> Array:
-    """1 where the alarm rings: unseen for 7 days, and browsing had halved by then."""
-    fallen = matrix.column("browse_minutes_ratio_at_last_seen") < BROWSING_FALL
-    return (fallen & (matrix.column("days_since_seen") >= UNSEEN_DAYS)).astype(np.float64)
-
-
-def _rfm_logistic(train: list[Matrix], lookback: int) -> Baseline:
-    days = min((d for d in (7, 30, 90, 180, 365) if d >= lookback), default=365)
-    columns = ["days_since_purchase", f"orders_{days}d", f"spend_{days}d"]
+def _logistic(name: str, train: list[Matrix], horizon: int, columns: Sequence[str]) -> Baseline:
+    """Logistic regression on logarithms of a few signals."""
 
     def inputs(matrix: Matrix) -> Array:
         return np.log1p(np.nan_to_num(np.stack([matrix.column(name) for name in columns], axis=1)))
 
     model = make_pipeline(StandardScaler(), LogisticRegression())
-    model.fit(np.concatenate([inputs(m) for m in train]), np.concatenate([m.churned for m in train]))
-    return Baseline("rfm-logistic", lambda m: model.predict_proba(inputs(m))[:, 1], is_probability=True)
+    model.fit(np.concatenate([inputs(m) for m in train]), np.concatenate([m.silent(horizon) for m in train]))
+    return Baseline(name, lambda m: model.predict_proba(inputs(m))[:, 1], is_probability=True)

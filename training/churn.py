@@ -1,28 +1,39 @@
-"""Train and backtest a churn model: many moments → matrix → LightGBM → calibration → later moments."""
+"""Train and backtest a churn model: many moments → matrix → fit → later moments, beside its baselines."""
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-import lightgbm as lgb
 import numpy as np
 
 from features.engines.local import THREADS, matrices
 from features.errors import UserError
-from features.events.intake import hash_array
+from features.events.columns import DAY
 from features.events.store import Store
 from features.matrix import Matrix
 from features.timeline import Array
-from models.churn import ChurnModel
+from models.alarm import AlarmSettings
+from models.churn import HORIZON, ChurnModel, booster_margins
+from models.plain import columns_of
 from training import metrics
 from training.backtest import Schedule, first_purchase, schedule
 from training.baselines import Baseline, fit_baselines
-from training.calibration import fit_table
+from training.churn_fit import Fitting, boost, fit, fit_plain, sample_rows
+from training.money import Offer
 from training.recipes import Recipe, load_recipe
 
 LEAST_USERS = 100  # with a purchase in the look-back, and of each class at least a tenth of it, to train on
-RISK_QUANTILES = (0.5, 0.8)  # of the newest training moment: where risk becomes medium and high
+PER_ROW = 2  # training rows a user and moment: see `training.churn_fit.sample_rows`
+MODEL = "churn-model"
 Progress = Callable[[str, float], None]  # what is being done, and which share of it
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The two scores of a model's margin apart at a test moment, float64[users] each, and what happened."""
+
+    boosted: Array
+    plain: Array
+    churned: Array
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,7 @@ class MomentResult:
     """The backtest at one moment: every model's scores beside what happened."""
 
     matrix: Matrix
+    model: ChurnModel
     scores: Mapping[str, Array]
     figures: Mapping[str, Mapping[str, float]]
 
@@ -50,7 +62,29 @@ class ChurnRun:
         return float(np.mean([result.figures[model][figure] for result in self.backtest]))
 
 
-MODEL = "churn-model"
+@dataclass(frozen=True)
+class Task:
+    """What is asked of a training run, and the matrices it works on."""
+
+    horizon: int
+    lookback: int
+    recipe: Recipe
+    threads: int
+    at: Mapping[int, Matrix]
+
+    @property
+    def alarm(self) -> AlarmSettings:
+        return AlarmSettings.from_dict(self.recipe["alarm"])
+
+    def fitting(self, plan: Schedule, known_until: int) -> Fitting | None:
+        """All that was known at an instant; None if it is too little to train on."""
+        wanted = sorted({*self.recipe["horizons"], self.horizon})
+        moments = [m for m in plan.train_for(known_until, wanted[0]) if m in self.at]
+        told = [days for days in wanted if any(m + days * DAY <= known_until for m in moments)]
+        train = [self.at[m] for m in moments]
+        if not _trainable([m for m in train if m.as_of + self.horizon * DAY <= known_until]):
+            return None
+        return Fitting(train, known_until, tuple(told), self.horizon, self.lookback)
 
 
 def train_churn(
@@ -66,7 +100,7 @@ def train_churn(
     """Backtest, then fit on every moment whose outcome is known; nothing at or after `as_of` (µs) is read.
 
     Args:
-        horizon: days without a purchase that count as having left.
+        horizon: days without a purchase that count as having left, in the backtest and where nothing else is asked for.
         lookback: users with a purchase in that many days are trained on.
 
     Raises:
@@ -74,72 +108,131 @@ def train_churn(
     """
     recipe = recipe or load_recipe("churn")
     told = progress or (lambda what, share: None)
-    plan = schedule(
+    plan = planned(store, as_of, horizon, lookback, recipe)
+    task = prepared(store, plan, lookback, recipe, threads, lambda share: told("signals", share))
+    final = task.fitting(plan, as_of)
+    if final is None:
+        raise UserError(_too_few([m for m in task.at.values() if m.as_of + horizon * DAY <= as_of], "that is too few"))
+    results, seen = _backtest(task, plan, told)
+    if not results:
+        why = "no moment of the backtest has enough of both before it and in its own window"
+        raise UserError(_too_few(list(final.train), why))
+    told("fitting the model", 0)
+    share = chosen_share(seen, recipe["plain_shares"])
+    model = fit(final, recipe, plain_share=share, alarm=task.alarm, threads=threads)
+    names = tuple(name for name in results[0].scores if name != MODEL)
+    return ChurnRun(model, plan, tuple(results), names, recipe, sum(len(m) for m in final.train))
+
+
+def planned(store: Store, as_of: int, horizon: int, lookback: int, recipe: Recipe) -> Schedule:
+    """The moments of a run; all but `as_of` (µs) in days."""
+    return schedule(
         first_purchase(store),
         as_of,
         horizon=horizon,
+        shortest=min([*recipe["horizons"], horizon]),
         lookback=lookback,
         stride=recipe["stride_days"],
         tests=recipe["test_moments"],
     )
-    moments = plan.train[: max(2, recipe["most_rows"] // max(1, _users_before(store, as_of)))]
-    wanted = sorted({*moments, *plan.tests}, reverse=True)
+
+
+def prepared(
+    store: Store, plan: Schedule, lookback: int, recipe: Recipe, threads: int, progress: Callable[[float], None]
+) -> Task:
+    """The matrices of a plan's moments, of fewer training moments where the recipe's `most_rows` would be passed."""
+    most = max(2, recipe["most_rows"] // (PER_ROW * max(1, _users_before(store, plan.as_of))))
+    wanted = sorted({*_spread(plan.train, most), *plan.tests}, reverse=True)
     built = matrices(
         store,
         wanted,
         lookback=lookback,
-        horizon=horizon,
-        known_before=as_of,
+        horizon=plan.horizon,
+        known_before=plan.as_of,
         threads=threads,
-        progress=lambda share: told("signals", share),
+        progress=progress,
     )
-    at = dict(zip(wanted, built, strict=True))
-    _check_enough([at[m] for m in moments])
-    results = []
-    for done, test in enumerate(plan.tests):
+    return Task(plan.horizon, lookback, recipe, threads, dict(zip(wanted, built, strict=True)))
+
+
+def _backtest(task: Task, plan: Schedule, told: Progress) -> tuple[list[MomentResult], list[Margins]]:
+    """Results, newest first, and every moment's two scores. The share of each is chosen on what was known before."""
+    results: list[MomentResult] = []
+    seen: dict[int, Margins] = {}
+    for done, test in enumerate(reversed(plan.tests)):
         told("backtest", done / len(plan.tests))
-        train = [at[m] for m in moments if m in plan.train_for(test)]
-        if train and _trainable(train) and 0 < at[test].churned.mean() < 1:
-            results.append(_test_one(at[test], train, lookback, recipe, horizon, threads))
-    if not results:
-        raise UserError(
-            _too_few(
-                [at[m] for m in moments], "no moment of the backtest has enough of both before it and in its own window"
-            )
-        )
-    told("fitting the model", 0)
-    final = [at[m] for m in moments]
-    model = fit(final, horizon=horizon, lookback=lookback, recipe=recipe, threads=threads)
-    names = tuple(name for name in results[0].scores if name != MODEL)
-    return ChurnRun(model, plan, tuple(results), names, recipe, sum(len(m) for m in final))
+        data, matrix = task.fitting(plan, test), task.at[test]
+        if data is None or not 0 < matrix.churned.mean() < 1:
+            continue
+        before = [margins for moment, margins in seen.items() if moment + task.horizon * DAY <= test]
+        before = before or _earlier(task, plan, test)
+        share = chosen_share(before, task.recipe["plain_shares"])
+        model = fit(data, task.recipe, plain_share=share, alarm=task.alarm, threads=task.threads)
+        results.insert(0, test_one(model, matrix, data, plan.as_of, Offer(**task.recipe["money"])))
+        seen[test] = _margins(model, matrix)
+    return results, list(seen.values())
 
 
-def _users_before(store: Store, as_of: int) -> int:
-    """Users with an event known before a moment; those of later events must not decide how many moments there are."""
-    return sum(int(timeline.as_of([as_of])[0].present.sum()) for timeline in store.timelines())
+def _earlier(task: Task, plan: Schedule, test: int) -> list[Margins]:
+    """The two scores at the newest moment whose outcome was known at a test, by a model from before it; none if there
+    was too little to fit one."""
+    moment = max((m for m in plan.train_for(test, task.horizon) if m in task.at), default=None)
+    data = task.fitting(plan, moment) if moment is not None else None
+    if moment is None or data is None or not 0 < task.at[moment].churned.mean() < 1:
+        return []
+    matrix, recipe = task.at[moment], task.recipe
+    rows = sample_rows(data, np.arange(len(matrix.names)), recipe["seed"], recipe["folds"])
+    inputs = [*matrix.names, HORIZON]
+    boosted = booster_margins(boost(rows, inputs, recipe), matrix.values, [task.horizon])[:, 0]
+    plain = fit_plain(rows, inputs, data).margins(columns_of(matrix.values, matrix.names), [task.horizon])[:, 0]
+    return [Margins(boosted, plain, matrix.churned)]
 
 
-def _test_one(
-    test: Matrix, train: list[Matrix], lookback: int, recipe: Recipe, horizon: int, threads: int
-) -> MomentResult:
-    model = fit(train, horizon=horizon, lookback=lookback, recipe=recipe, threads=threads)
-    scores = {MODEL: model.score(select(test, model))}
-    figures = {MODEL: metrics.churn_metrics(test.churned, scores[MODEL])}
-    for baseline in fit_baselines(train, lookback):
-        scores[baseline.name] = baseline.score(test)
-        figures[baseline.name] = _baseline_figures(test, baseline, scores[baseline.name])
-    return MomentResult(test, scores, figures)
+def _margins(model: ChurnModel, matrix: Matrix) -> Margins:
+    values = select(matrix, model)
+    boosted = booster_margins(model.booster, values, [model.horizon])[:, 0]
+    return Margins(boosted, model.plain.margins(columns_of(values, model.names), [model.horizon])[:, 0], matrix.churned)
 
 
-def _baseline_figures(test: Matrix, baseline: Baseline, score: Array) -> dict[str, float]:
-    if baseline.is_probability:
-        return metrics.churn_metrics(test.churned, score)
-    return {
-        "auc": metrics.auc(test.churned, score),
-        "lift_top_tenth": metrics.lift_top_tenth(test.churned, score),
-        "expected_maximum_profit": metrics.expected_maximum_profit(test.churned, score),
-        "users": float(len(score)),
+def chosen_share(seen: Sequence[Margins], shares: Sequence[float]) -> float:
+    """The share of the plain score with the highest mean AUC over moments; the whole, which is safest, without any."""
+    if not seen:
+        return max(shares)
+
+    def mean(share: float) -> float:
+        scores = [(1 - share) * m.boosted + share * m.plain for m in seen]
+        return float(np.mean([metrics.auc(m.churned, score) for m, score in zip(seen, scores, strict=True)]))
+
+    return max(sorted(shares), key=mean)
+
+
+def test_one(model: ChurnModel, matrix: Matrix, data: Fitting, known_until: int, offer: Offer) -> MomentResult:
+    """A model and its baselines at a moment after their training.
+
+    Args:
+        known_until: µs; other horizons are judged where their outcome is known by then.
+    """
+    values = select(matrix, model)
+    curve = model.curve(values, matrix.as_of)
+    scores = {MODEL: model.score(values, matrix.as_of)}
+    figures: dict[str, Mapping[str, float]] = {}
+    figures[MODEL] = metrics.churn_metrics(matrix.churned, scores[MODEL], offer) | {
+        name: value
+        for days, probability in zip(model.horizons, curve.T, strict=True)
+        if matrix.as_of + days * DAY <= known_until
+        for name, value in metrics.horizon_metrics(matrix.silent(days), probability, days).items()
     }
+    train = [m for m in data.train if model.horizon in data.told(m)]
+    for baseline in fit_baselines(train, model.horizon, model.lookback, model.alarm):
+        scores[baseline.name] = baseline.score(matrix)
+        figures[baseline.name] = _baseline_figures(matrix, baseline, scores[baseline.name], offer)
+    return MomentResult(matrix, model, scores, figures)
+
+
+def _baseline_figures(test: Matrix, baseline: Baseline, score: Array, offer: Offer) -> dict[str, float]:
+    if baseline.is_probability:
+        return metrics.churn_metrics(test.churned, score, offer)
+    return metrics.ranking_metrics(test.churned, score, offer)
 
 
 def select(matrix: Matrix, model: ChurnModel) -> Array:
@@ -148,72 +241,22 @@ def select(matrix: Matrix, model: ChurnModel) -> Array:
     return np.ascontiguousarray(matrix.values[:, [place[name] for name in model.names]])
 
 
-def fit(train: list[Matrix], *, horizon: int, lookback: int, recipe: Recipe, threads: int) -> ChurnModel:
-    """Booster on all rows, calibrated on margins of boosters that did not see the user."""
-    values = np.concatenate([m.values for m in train])
-    churned = np.concatenate([m.churned for m in train])
-    useful = np.flatnonzero(np.nanmax(values, axis=0, initial=-np.inf) > np.nanmin(values, axis=0, initial=np.inf))
-    signals = tuple(train[0].signals[i] for i in useful)
-    values = values[:, useful]
-    fold = np.concatenate([hash_array(m.user_ids) for m in train]) % np.uint64(recipe["folds"])
-    names = [s.name for s in signals]
-    # One thread a booster, several boosters at once: LightGBM's own threads stall each other on a busy machine. Every
-    # call gets num_threads=1, the forecasts too: it is one number for the whole process, and LightGBM crashes if it
-    # grows while another booster is fitted.
-    with ThreadPoolExecutor(threads) as pool:
-        whole = pool.submit(_boost, values, churned, names, recipe)
-        parts = [fold == part for part in range(recipe["folds"]) if 0 < (fold == part).sum() < len(fold)]
-        others = [pool.submit(_margin_unseen, values, churned, part, names, recipe) for part in parts]
-        margin = np.zeros(len(values))
-        for part, other in zip(parts, others, strict=True):
-            margin[part] = other.result()
-        booster = whole.result()
-    model = ChurnModel(
-        booster.model_to_string(),
-        signals,
-        fit_table(margin, churned),
-        np.nanmedian(train[0].values[:, useful], axis=0).astype(np.float64),
-        (0.0, 1.0),
-        float(train[0].churned.mean()),
-        horizon,
-        lookback,
-    )
-    newest = model.score(np.ascontiguousarray(train[0].values[:, useful]))
-    medium, high = (float(cut) for cut in np.quantile(newest, RISK_QUANTILES))
-    return replace(model, risk_cuts=(medium, high))
+def _spread(moments: Sequence[int], most: int) -> Sequence[int]:
+    """At most so many of the moments, evenly spread, the newest first; so that every season stays in."""
+    return moments[:: -(-len(moments) // most)]
 
 
-def _margin_unseen(values: Array, churned: Array, part: Array, names: list[str], recipe: Recipe) -> Array:
-    """Margins of a part of the rows by a booster fitted on the others."""
-    booster = _boost(values[~part], churned[~part], names, recipe)
-    return np.asarray(booster.predict(values[part], raw_score=True, num_threads=1))
-
-
-def _boost(values: Array, churned: Array, names: list[str], recipe: Recipe) -> lgb.Booster:
-    rising = set(recipe["rises_with"]["signals"])
-    settings = {
-        "objective": "binary",
-        "verbose": -1,
-        "seed": recipe["seed"],
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": 1,
-        "monotone_constraints": [int(name in rising) for name in names],
-        **recipe["booster"],
-    }
-    data = lgb.Dataset(values, churned.astype(np.float32), feature_name=names)
-    return lgb.train(settings, data, recipe["rounds"])
+def _users_before(store: Store, as_of: int) -> int:
+    """Users with an event known before a moment; those of later events must not decide how many moments there are."""
+    return sum(int(timeline.as_of([as_of])[0].present.sum()) for timeline in store.timelines())
 
 
 def _trainable(train: list[Matrix]) -> bool:
+    if not train:
+        return False
     churned = np.concatenate([m.churned for m in train])
     users = max(len(m) for m in train)
     return users >= LEAST_USERS and LEAST_USERS // 10 <= churned.sum() <= len(churned) - LEAST_USERS // 10
-
-
-def _check_enough(train: list[Matrix]) -> None:
-    if not train or not _trainable(train):
-        raise UserError(_too_few(train, "that is too few"))
 
 
 def _too_few(train: list[Matrix], why: str) -> str:

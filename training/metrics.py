@@ -1,7 +1,7 @@
 """How good churn probabilities are: ranking, calibration and money, each with its uncertainty."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy import special
@@ -9,9 +9,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from features.timeline import Array
+from training.money import Offer
 
 CALIBRATION_BINS = 15
 RESAMPLES = 200
+PAIRED_RESAMPLES = 1_000
+MOST_DRAWN = 50_000_000  # rows over all resamples: a large log has fewer resamples, and needs fewer
+CELLS_AT_ONCE = 2_000_000  # of users × resamples in memory
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,18 @@ def expected_calibration_error(churned: Array, probability: Array) -> float:
     return float(sum(abs(churned[b].sum() - probability[b].sum()) for b in bins) / len(order))
 
 
-def calibration_error_limit(probability: Array, seed: int = 0, draws: int = 500) -> float:
-    """95th percentile of the calibration error if outcomes were drawn from the probabilities themselves."""
+def calibration_error_limit(probability: Array, seed: int = 0, draws: int = 500, level: float = 0.95) -> float:
+    """Quantile (`level`) of the calibration error if outcomes were drawn from the probabilities themselves."""
     rng = np.random.default_rng(seed)
-    errors = [expected_calibration_error(rng.random(len(probability)) < probability, probability) for _ in range(draws)]
-    return float(np.quantile(errors, 0.95))
+    order = np.argsort(probability, kind="stable")
+    starts = [int(b[0]) for b in np.array_split(np.arange(len(order)), CALIBRATION_BINS) if len(b)]
+    predicted = np.add.reduceat(probability[order], starts)
+    errors: list[float] = []
+    while len(errors) < draws:
+        some = min(draws - len(errors), max(1, CELLS_AT_ONCE // len(order)))
+        churned = (rng.random((some, len(order))) < probability)[:, order]
+        errors += list(np.abs(np.add.reduceat(churned, starts, axis=1, dtype=np.int64) - predicted).sum(axis=1))
+    return float(np.quantile(errors, level)) / len(order)
 
 
 def calibration_line(churned: Array, probability: Array) -> tuple[float, float]:
@@ -104,22 +115,43 @@ def _roc_hull(churned: Array, score: Array) -> tuple[Array, Array]:
     return hits[hull], alarms[hull]
 
 
-def churn_metrics(churned: Array, probability: Array) -> dict[str, float]:
+def churn_metrics(churned: Array, probability: Array, offer: Offer | None = None) -> dict[str, float]:
     """All headline figures of one moment."""
     slope, intercept = calibration_line(churned, probability)
-    return {
-        "auc": auc(churned, probability),
-        "average_precision": float(average_precision_score(churned, probability)),
+    return ranking_metrics(churned, probability, offer) | {
         "brier": float(brier_score_loss(churned, probability)),
-        "lift_top_tenth": lift_top_tenth(churned, probability),
-        "expected_maximum_profit": expected_maximum_profit(churned, probability),
         "calibration_error": expected_calibration_error(churned, probability),
         "calibration_error_limit": calibration_error_limit(probability),
         "calibration_slope": slope,
         "calibration_intercept": intercept,
         "churned_share": float(churned.mean()),
         "predicted_share": float(probability.mean()),
+    }
+
+
+def ranking_metrics(churned: Array, score: Array, offer: Offer | None = None) -> dict[str, float]:
+    """The figures of one moment that need an order of users and no probabilities."""
+    return {
+        "auc": auc(churned, score),
+        "average_precision": float(average_precision_score(churned, score)),
+        "lift_top_tenth": lift_top_tenth(churned, score),
+        "expected_maximum_profit": expected_maximum_profit(churned, score, **asdict(offer or Offer())),
         "users": float(len(churned)),
+    }
+
+
+def horizon_metrics(churned: Array, probability: Array, days: int) -> dict[str, float]:
+    """Ranking and calibration at one of several horizons, named by it; nothing where all leave or all stay."""
+    if not 0 < churned.mean() < 1:
+        return {}
+    slope, _ = calibration_line(churned, probability)
+    return {
+        f"h{days:03d}_auc": auc(churned, probability),
+        f"h{days:03d}_calibration_error": expected_calibration_error(churned, probability),
+        f"h{days:03d}_calibration_error_limit": calibration_error_limit(probability),
+        f"h{days:03d}_calibration_slope": slope,
+        f"h{days:03d}_churned_share": float(churned.mean()),
+        f"h{days:03d}_predicted_share": float(probability.mean()),
     }
 
 
@@ -129,3 +161,77 @@ def bootstrap(figure: Callable[[Array], float], users: int, *, seed: int = 0, re
     values = [figure(rng.integers(0, users, users)) for _ in range(resamples)]
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(figure(np.arange(users)), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two scores of the same users at one moment.
+
+    Attributes:
+        users: int64[users], a number a user, the same at every moment: whoever is drawn is drawn at all of them.
+        churned: bool[users].
+        ours, theirs: float64[users], higher is worse.
+    """
+
+    users: Array
+    churned: Array
+    ours: Array
+    theirs: Array
+
+
+Weighted = Callable[[Array, Array, Array], Array]  # (churned, score, times drawn[resamples, users]) → [resamples]
+
+
+def paired_bootstrap(
+    figure: Weighted, moments: Sequence[Pair], *, seed: int = 0, resamples: int | None = None
+) -> Interval:
+    """How much better ours is than theirs, as the mean over moments of the difference of a figure, with its 95 %
+    interval over resampled users (percentiles; Efron and Tibshirani 1993). Both scores see the same resamples.
+
+    Resamples in which a figure has no value (no one left) are left out.
+    """
+    known, rows = np.unique(np.concatenate([pair.users for pair in moments]), return_inverse=True)
+    if resamples is None:
+        resamples = int(np.clip(MOST_DRAWN // len(rows), 100, PAIRED_RESAMPLES))
+    places = np.split(rows, np.cumsum([len(pair.users) for pair in moments])[:-1])
+
+    def differences(drawn: Array) -> Array:
+        by_moment = [
+            figure(pair.churned, pair.ours, drawn[:, place]) - figure(pair.churned, pair.theirs, drawn[:, place])
+            for pair, place in zip(moments, places, strict=True)
+        ]
+        return np.mean(by_moment, axis=0)
+
+    rng = np.random.default_rng(seed)
+    at_once = max(1, CELLS_AT_ONCE // max(1, len(known)))
+    values = np.concatenate(
+        [
+            differences(_times_drawn(rng, min(at_once, resamples - start), len(known)))
+            for start in range(0, resamples, at_once)
+        ]
+    )
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return Interval(float(differences(np.ones((1, len(known)), np.int64))[0]), float(low), float(high))
+
+
+def _times_drawn(rng: np.random.Generator, resamples: int, users: int) -> Array:
+    """How often each user is in each resample, int64[resamples, users]."""
+    drawn = rng.integers(0, users, (resamples, users)) + np.arange(resamples)[:, None] * users
+    return np.bincount(drawn.ravel(), minlength=resamples * users).reshape(resamples, users)
+
+
+def auc_of_resamples(churned: Array, score: Array, drawn: Array) -> Array:
+    """Area under the ROC curve of each resample, float64[resamples]; NaN where no one left or no one stayed.
+
+    Args:
+        drawn: int64[resamples, users], how often each user is in each.
+    """
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)  # of users with the same score
+    drawn, left = drawn[:, order], churned[order].astype(bool)
+    leavers = np.add.reduceat(np.where(left, drawn, 0), starts, axis=1)
+    stayers = np.add.reduceat(np.where(left, 0, drawn), starts, axis=1)
+    below = np.cumsum(stayers, axis=1) - stayers
+    pairs = leavers.sum(axis=1) * stayers.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return (leavers * (below + stayers / 2)).sum(axis=1) / pairs

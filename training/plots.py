@@ -10,28 +10,39 @@ from sklearn.metrics import precision_recall_curve
 from features.timeline import Array
 from models.recommender import Mode
 from training.churn import MODEL, ChurnRun, MomentResult
+from training.contributions import by_family, gain_shares
 from training.cross_sell import CrossSellRun
 from training.metrics import CALIBRATION_BINS
+from training.money import Offer, ProfitCurve, profit_curve, profit_plot
 
 TITLES: dict[Mode, str] = {"all": "everything bought", "cross_sell": "never bought before"}
-MODEL_COLOUR, OTHER_COLOURS = "#0b6e8a", ("#c0792a", "#7d8b99", "#a34b6c", "#5f8f4e")
+MODEL_COLOUR, OTHER_COLOURS = "#0b6e8a", ("#c0792a", "#7d8b99", "#a34b6c", "#5f8f4e", "#7a6bb0")
 
 
 def churn_plots(run: ChurnRun) -> dict[str, Figure]:
-    """File name → figure: calibration, lift and precision-recall at the newest moment, importance, AUC by moment."""
+    """File name → figure: AUC and level by moment; calibration, lift, precision-recall and profit at the newest
+    moment; importance."""
     newest = run.backtest[0]
     return {
+        "auc_by_moment.png": _by_moment(run),
         "calibration.png": _calibration(newest),
+        "importance_by_family.png": _importance(run),
+        "level_by_moment.png": _level(run),
         "lift.png": _lift(newest),
         "precision_recall.png": _precision_recall(newest),
-        "importance_by_family.png": _importance(run),
-        "auc_by_moment.png": _by_moment(run),
+        "profit.png": profit_plot(newest_profit(run), _day(newest)),
     }
+
+
+def newest_profit(run: ChurnRun) -> ProfitCurve:
+    """Profit by the share of users contacted at the newest moment."""
+    newest = run.backtest[0]
+    return profit_curve(newest.scores[MODEL], Offer(**run.recipe["money"]), newest.matrix.churned)
 
 
 def _colours(names: list[str]) -> dict[str, str]:
     others = [name for name in names if name != MODEL]
-    return {MODEL: MODEL_COLOUR, **{name: OTHER_COLOURS[i % 4] for i, name in enumerate(others)}}
+    return {MODEL: MODEL_COLOUR, **{name: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, name in enumerate(others)}}
 
 
 def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
@@ -95,10 +106,7 @@ def _precision_recall(result: MomentResult) -> Figure:
 
 def _importance(run: ChurnRun) -> Figure:
     figure, axes = _axes("Importance by family of signals", "share of the booster's gain", "")
-    gain = run.model.booster.feature_importance("gain")
-    families: dict[str, float] = {}
-    for signal, part in zip(run.model.signals, gain / gain.sum(), strict=True):
-        families[signal.family] = families.get(signal.family, 0.0) + float(part)
+    families = by_family(run.model.signals, gain_shares(run.model))
     names = sorted(families, key=lambda name: families[name])
     axes.barh(names, [families[name] for name in names], color=MODEL_COLOUR)
     return figure
@@ -109,8 +117,26 @@ def _by_moment(run: ChurnRun) -> Figure:
     days = [_day(result) for result in reversed(run.backtest)]
     for name, colour in _colours([MODEL, *run.baselines]).items():
         axes.plot(days, [r.figures[name]["auc"] for r in reversed(run.backtest)], marker="o", color=colour, label=name)
-    axes.legend(frameon=False)
+    _dates(axes)
     return figure
+
+
+def _level(run: ChurnRun) -> Figure:
+    figure, axes = _axes("Share of leavers by moment: foretold and observed", "", "share of users")
+    oldest_first = run.backtest[::-1]
+    days = [_day(result) for result in oldest_first]
+    observed = np.array([r.figures[MODEL]["churned_share"] for r in oldest_first])
+    chance = 1.96 * np.sqrt(observed * (1 - observed) / [len(r.matrix) for r in oldest_first])
+    axes.errorbar(days, observed, chance, marker="o", color="#444", capsize=3, label="observed, with what chance does")
+    foretold = [r.figures[MODEL]["predicted_share"] for r in oldest_first]
+    axes.plot(days, foretold, marker="o", ls="--", color=MODEL_COLOUR, label="foretold at the time")
+    _dates(axes)
+    return figure
+
+
+def _dates(axes: Axes) -> None:
+    axes.tick_params(axis="x", labelsize=8, rotation=20)
+    axes.legend(frameon=False, fontsize=9)
 
 
 def cross_sell_plots(run: CrossSellRun) -> dict[str, Figure]:

@@ -8,17 +8,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
+import pyarrow as pa
+import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.errors import UserError
-from training.tracking import CHURN, CROSS_SELL, connect, run_of
+from training.metrics import Weighted, auc_of_resamples
+from training.paired import FILE, compare, contenders
+from training.tracking import CHALLENGER, CHURN, CROSS_SELL, connect, run_of
 
 CHAMPION = "champion"
 NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # no such model; no such alias of a model
 MAIN = {CHURN: ("auc",), CROSS_SELL: ("all_recall_at_20", "cross_sell_recall_at_20")}
+
+
+PAIRED: dict[str, Weighted] = {"auc": auc_of_resamples}
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,12 @@ def newest(client: MlflowClient, name: str) -> ModelVersion:
 
 def champion(client: MlflowClient, name: str) -> ModelVersion | None:
     """The version that serves, if any."""
+    return _by_alias(client, name, CHAMPION)
+
+
+def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
     try:
-        return client.get_model_version_by_alias(name, CHAMPION)
+        return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
         if error.error_code not in NOT_THERE:  # a store that cannot be read is not one without a champion
             raise
@@ -52,38 +63,88 @@ def champion(client: MlflowClient, name: str) -> ModelVersion | None:
 
 
 def gate(client: MlflowClient, challenger: ModelVersion) -> Verdict:
-    """A version passes if it beats every baseline of its own backtest and is no worse than the champion.
+    """A version passes if it is worse neither than a baseline of its own backtest nor than the champion.
 
-    Two versions backtested at the same moments on the same data are compared by the mean of each main metric; otherwise
-    by its margin over their own best baseline, since moments differ in difficulty. A champion of another horizon
-    answers another question: only the baselines are asked then.
+    Where the runs kept their scores, both are compared on the same users at the same moments, and worse means that the
+    95 % interval of the difference, over users, lies below 0. Without scores the means decide: every baseline must be
+    beaten, and the champion equalled. A champion that was tested at other moments is compared by the margin over its
+    own best baseline, since moments differ in difficulty. A champion of another horizon answers another question: only
+    the baselines are asked then.
     """
-    name = str(challenger.name)
-    main = MAIN[name]
+    passed, reason = _against_baselines(client, challenger)
+    present = champion(client, str(challenger.name))
+    if passed and present is not None and present.version != challenger.version:
+        if _alike(client, challenger, present, "horizon"):
+            passed, more = _against_champion(client, challenger, present)
+            reason = f"{reason}; {more}" if passed else more
+        else:
+            reason = f"{reason}; champion {present.version} has another horizon"
+    return Verdict(str(challenger.name), str(challenger.version), passed, reason)
+
+
+def _against_baselines(client: MlflowClient, challenger: ModelVersion) -> tuple[bool, str]:
+    """Whether a version holds against every baseline of its own backtest, and how it does."""
+    main = MAIN[str(challenger.name)]
+    scores = kept_scores(client, challenger)
+    if scores is not None:
+        return _by_scores(scores, _contender(client, challenger), main[0])
     ours, baselines = _means(client, challenger)
     for metric in main:
         for baseline, theirs in baselines.items():
             if metric in theirs and not ours[metric] > theirs[metric]:  # not a number is no win
-                reason = f"{metric} {ours[metric]:.4f} does not beat {baseline} ({theirs[metric]:.4f})"
-                return Verdict(name, str(challenger.version), False, reason)
+                return False, f"{metric} {ours[metric]:.4f} does not beat {baseline} ({theirs[metric]:.4f})"
     margins = ", ".join(f"{metric} {ours[metric]:.4f} ({_margin(ours, baselines, metric):+.4f})" for metric in main)
-    won = f"beats every baseline: {margins} over the best of them"
-    present = champion(client, name)
-    if present is None or present.version == challenger.version:
-        return Verdict(name, str(challenger.version), True, won)
-    if not _alike(client, challenger, present, "horizon"):
-        return Verdict(name, str(challenger.version), True, f"{won}; champion {present.version} has another horizon")
-    theirs, their_baselines = _means(client, present)
+    return True, f"beats every baseline: {margins} over the best of them"
+
+
+def _by_scores(scores: pa.Table, contender: str, metric: str) -> tuple[bool, str]:
+    found = {
+        other: compared
+        for other in contenders(scores)
+        if other != contender and (compared := compare(scores, contender, scores, other, PAIRED[metric])) is not None
+    }
+    for other, compared in found.items():
+        if compared.difference.high < 0:
+            figures = f"{metric} {compared.ours:.4f} does not beat {other} ({compared.theirs:.4f})"
+            return False, f"{figures}: {compared} over {compared.users:,} users"
+    if not found:
+        return False, "its backtest has no moment at which some users left and some stayed, or no baseline"
+    best = min(found, key=lambda other: found[other].difference.value)
+    how = "beats every baseline" if found[best].difference.value > 0 else "no worse than any baseline beyond chance"
+    return True, f"{how}: {metric} {found[best].ours:.4f}, {found[best]} over {best}"
+
+
+def _against_champion(client: MlflowClient, challenger: ModelVersion, present: ModelVersion) -> tuple[bool, str]:
+    """Whether a version holds against the champion, and how it does."""
+    named = f"champion {present.version}"
+    other_data = "" if _alike(client, challenger, present, "data digest") else "; their data differ by digest"
+    scores, their_scores = kept_scores(client, challenger), kept_scores(client, present)
+    if scores is not None and their_scores is not None:
+        metric = MAIN[str(challenger.name)][0]
+        mine, theirs = _contender(client, challenger), _contender(client, present)
+        found = compare(scores, mine, their_scores, theirs, PAIRED[metric])
+        if found is not None:
+            moments = f"{found.moments} moment{'s' if found.moments > 1 else ''}"
+            where = f"{found} on the same {found.users:,} users, {moments}{other_data}"
+            if found.difference.high < 0:
+                return False, f"{metric} {found.ours:.4f} is worse than that of {named} ({found.theirs:.4f}): {where}"
+            return True, f"no worse than {named} ({metric} {found.theirs:.4f}): {where}"
+    return _by_means(client, challenger, present, named, other_data)
+
+
+def _by_means(
+    client: MlflowClient, challenger: ModelVersion, present: ModelVersion, named: str, other_data: str
+) -> tuple[bool, str]:
+    (ours, baselines), (theirs, their_baselines) = _means(client, challenger), _means(client, present)
     same = _alike(client, challenger, present, "data digest", "test moments", "lookback")
-    for metric in main:
+    for metric in MAIN[str(challenger.name)]:
         a, b = ours[metric], theirs[metric]
         if not same:
             a, b = _margin(ours, baselines, metric), _margin(theirs, their_baselines, metric)
         if not a >= b:
             what = metric if same else f"{metric} margin over the best baseline (they were tested at other moments)"
-            reason = f"{what} {a:.4f} is worse than that of champion {present.version} ({b:.4f})"
-            return Verdict(name, str(challenger.version), False, reason)
-    return Verdict(name, str(challenger.version), True, f"{won}; no worse than champion {present.version}")
+            return False, f"{what} {a:.4f} is worse than that of {named} ({b:.4f}){other_data}"
+    return True, f"no worse than {named}{other_data}"
 
 
 def promote(name: str, version: str | None = None) -> Verdict:
@@ -97,6 +158,9 @@ def promote(name: str, version: str | None = None) -> Verdict:
         if present is not None:
             client.set_model_version_tag(name, challenger.version, "replaced", present.version)
         client.set_registered_model_alias(name, CHAMPION, challenger.version)
+        asks = _by_alias(client, name, CHALLENGER)
+        if asks is not None and asks.version == challenger.version:
+            client.delete_registered_model_alias(name, CHALLENGER)
     return verdict
 
 
@@ -142,6 +206,19 @@ def _version(client: MlflowClient, name: str, version: str) -> ModelVersion:
         return client.get_model_version(name, version)
     except MlflowException as error:
         raise UserError(f"{name} has no version {version}; `ebbtide runs` lists them") from error
+
+
+def _contender(client: MlflowClient, version: ModelVersion) -> str:
+    """The model's name among the contenders of its run."""
+    return str(run_of(client, version).data.tags["contender"])
+
+
+def kept_scores(client: MlflowClient, version: ModelVersion) -> pa.Table | None:
+    """The scores of a version's backtest, if its run kept them."""
+    run = str(version.run_id)
+    if not any(entry.path == FILE for entry in client.list_artifacts(run)):
+        return None
+    return pq.read_table(client.download_artifacts(run, FILE))
 
 
 def _children(client: MlflowClient, run: Run) -> list[Run]:

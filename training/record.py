@@ -1,45 +1,95 @@
 """From a run to what is tracked of it: bundle, figures, plots, parameters."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import pyarrow as pa
 
 from features.events.store import Store
 from models import churn as churn_model
 from models.bundle import write_bundle
 from models.deployed import CROSS_SELL as CROSS_SELL_PART
-from training import churn, cross_sell, plots, tracking
+from training import churn, cross_sell, paired, plots, report, tracking
 from training.backtest import show
+from training.champion import Champion, champion_in_force
+from training.headline import Headline, headline
 from training.promotion import MAIN
+from training.segments import segment_figures
 from training.tracking import Evidence, Tracked, scratch
 
 
 def record_churn(run: churn.ChurnRun, store: Store) -> Tracked:
-    """Log a churn run to MLflow and register its model."""
+    """Log a churn run to MLflow and register its model, with the page on which it can be judged."""
     as_of = run.schedule.as_of
     digest = store.digest(as_of)
     described = run.model.description() | {"as_of": show(as_of), "data_digest": digest}
+    params = _params(run.recipe, digest, as_of, [r.matrix.as_of for r in run.backtest]) | {
+        "horizon": run.model.horizon,
+        "lookback": run.model.lookback,
+        "signals": len(run.model.signals),
+        "training moments": len(run.schedule.train),
+        "training rows": run.rows,
+        "plain share": run.model.plain_share,
+        "learned horizons": " ".join(map(str, run.model.horizons)),
+    }
+    scores = paired.backtest_table(run)
+    champion = champion_in_force()
+    found = headline(run, scores, _comparable(champion, run))
+    by_segment = segment_figures(run)
+    pictures = plots.churn_plots(run)
+    html = report.churn_report(report.Material(run, store, params, found, by_segment, champion, pictures))
     with scratch() as folder:
         bundle = write_bundle(folder, {churn_model.PART: (described, run.model.save)})
         evidence = Evidence(
             name=tracking.CHURN,
             contender=churn.MODEL,
             as_of=as_of,
-            params=_params(run.recipe, digest, as_of, [r.matrix.as_of for r in run.backtest])
-            | {
-                "horizon": run.model.horizon,
-                "lookback": run.model.lookback,
-                "signals": len(run.model.signals),
-                "training moments": len(run.schedule.train),
-                "training rows": run.rows,
-            },
+            params=params,
             figures={result.matrix.as_of: result.figures for result in run.backtest},
             main=MAIN[tracking.CHURN],
-            plots=plots.churn_plots(run),
+            plots=pictures,
             bundle=bundle,
             store=store.path,
             data_digest=digest,
             signature=tracking.churn_signature(run.model.names),
+            bounds=found.bounds(),
+            summary=_summary(run, found, by_segment),
+            tables={paired.FILE: scores},
+            pages={report.FILE: html},
+            verdict=report.verdict(found),
         )
         return tracking.track(evidence)
+
+
+def _comparable(champion: Champion | None, run: churn.ChurnRun) -> tuple[pa.Table, str] | None:
+    """The champion's scores, if they answer the same question; like the gate, which asks only then."""
+    if champion is None or champion.scores is None or champion.params.get("horizon") != str(run.model.horizon):
+        return None
+    return champion.scores, champion.contender
+
+
+def _summary(
+    run: churn.ChurnRun, found: Headline, by_segment: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> dict[str, dict[str, float]]:
+    """Contender → metric → value, over all moments; the best offer at the newest."""
+    out = {
+        name: figures
+        | {
+            f"segment_{segment}_{figure}": value
+            for segment, of_segment in by_segment[name].items()
+            for figure, value in of_segment.items()
+        }
+        for name, figures in found.summary().items()
+    }
+    curve = plots.newest_profit(run)
+    out[churn.MODEL] |= {
+        "profit_best_share": curve.best_share,
+        "profit_expected": float(curve.expected[curve.best]),
+        "profit_threshold": curve.offer.threshold,
+    }
+    if curve.realised is not None:
+        out[churn.MODEL]["profit_realised"] = float(curve.realised[curve.best])
+    return out
 
 
 def record_cross_sell(run: cross_sell.CrossSellRun, store: Store) -> Tracked:

@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
@@ -26,6 +28,8 @@ from mlflow.types import ColSpec, Schema
 from features.events.columns import DAY
 
 CHURN, CROSS_SELL = "ebbtide-churn", "ebbtide-cross-sell"
+CHALLENGER = "challenger"  # the alias of the newest version, until it becomes champion
+MOST_AT_ONCE = 1_000  # metrics that MLflow takes in one request
 Figures = Mapping[int, Mapping[str, Mapping[str, float]]]
 
 
@@ -38,6 +42,10 @@ class Evidence:
         contender: the model's name among the contenders of `figures`.
         figures: moment (µs) → contender → metric → value.
         main: metrics that decide, higher is better.
+        bounds: moment (µs) → contender → metric → value: of each moment like `figures`, but without a mean.
+        summary: contender → metric → value, over all moments.
+        tables, pages: file name → table, HTML.
+        verdict: what a reviewer reads first.
         bundle: folder of the written bundle.
     """
 
@@ -52,6 +60,11 @@ class Evidence:
     store: Path
     data_digest: str
     signature: ModelSignature
+    bounds: Figures = field(default_factory=dict)
+    summary: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    pages: Mapping[str, str] = field(default_factory=dict)
+    verdict: str = ""
 
     def means(self) -> dict[str, dict[str, float]]:
         """Contender → metric → mean over the moments at which it has the metric."""
@@ -127,14 +140,21 @@ def track(evidence: Evidence) -> Tracked:
         _log_figures(client, run_id, evidence, evidence.contender, means)
         _log_margins(client, run_id, evidence, means)
         mlflow.log_input(_dataset(evidence), context="training")
+        for file, text in evidence.pages.items():
+            mlflow.log_text(text, file)
         for file, figure in evidence.plots.items():
             mlflow.log_figure(figure, f"plots/{file}")
+        with scratch() as folder:
+            for file, table in evidence.tables.items():
+                pq.write_table(table, folder / file)
+                mlflow.log_artifact(str(folder / file))
         for number, contender in enumerate([evidence.contender, *(n for n in means if n != evidence.contender)]):
             with _run(experiment, f"{number} {contender}", {"contender": contender}, nested=True) as child:
                 _log_params(client, child, evidence, {"contender": contender})
                 _log_figures(client, child, evidence, contender, means)
                 mlflow.log_input(_dataset(evidence), context="evaluation")
         info = _log_model(evidence)
+    client.set_registered_model_alias(evidence.name, CHALLENGER, str(info.registered_model_version))
     return Tracked(run_id, evidence.name, str(info.registered_model_version))
 
 
@@ -170,14 +190,19 @@ def _log_params(client: MlflowClient, run_id: str, evidence: Evidence, own: Mapp
 def _log_figures(
     client: MlflowClient, run_id: str, evidence: Evidence, contender: str, means: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Each metric once a moment (step: days from the moment of training, below 0), and its mean over moments."""
+    """Each metric once a moment (step: days from the moment of training, below 0), its mean over moments, and what
+    sums them up."""
     metrics = [
         Metric(name, value, moment // 1_000, (moment - evidence.as_of) // DAY)
-        for moment in sorted(evidence.figures)
-        for name, value in evidence.figures[moment].get(contender, {}).items()
+        for figures in (evidence.figures, evidence.bounds)
+        for moment in sorted(figures)
+        for name, value in figures[moment].get(contender, {}).items()
     ]
-    metrics += [Metric(f"{name}_mean", value, evidence.as_of // 1_000, 0) for name, value in means[contender].items()]
-    client.log_batch(run_id, metrics=metrics)
+    whole = {f"{name}_mean": value for name, value in means[contender].items()}
+    whole |= evidence.summary.get(contender, {})
+    metrics += [Metric(name, value, evidence.as_of // 1_000, 0) for name, value in whole.items()]
+    for start in range(0, len(metrics), MOST_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[start : start + MOST_AT_ONCE])
 
 
 def _log_margins(
@@ -204,13 +229,18 @@ def _note(evidence: Evidence, means: Mapping[str, Mapping[str, float]]) -> str:
         cells = [*(f"{metrics[main]:.4f}" for main in evidence.main), *(f"{min(values):.4f}" for values in seen)]
         lines.append(f"| {contender} | {' | '.join(cells)} |")
     moments = ", ".join(_day(moment) for moment in sorted(evidence.figures))
+    first = f"{evidence.verdict}\n\n" if evidence.verdict else ""
     return (
-        f"Backtest at {moments}: each model was fitted on earlier events only. Data: "
+        f"{first}Backtest at {moments}: each model was fitted on earlier events only. Data: "
         f"`{evidence.store.name}` before {_day(evidence.as_of)}, digest `{evidence.data_digest}`.\n\n"
         + "\n".join(lines)
         + "\n\nPer moment: *Model metrics* (step = days from the moment of training). "
-        + "Pictures: *Artifacts*, `plots/`. Contenders: the child runs."
+        + f"{_pages(evidence)}Pictures: *Artifacts*, `plots/`. Contenders: the child runs."
     )
+
+
+def _pages(evidence: Evidence) -> str:
+    return "".join(f"All on one page: *Artifacts*, `{file}`. " for file in evidence.pages)
 
 
 def _dataset(evidence: Evidence) -> MetaDataset:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from cli.options import instant
 from features.events.store import Store
 from features.timeline import Timeline
-from models.answers import CatalogueCodes, churn_answers, recommend_answers
+from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
 from models.deployed import load_current
 
 BLUE, AMBER = "#0b6e8a", "#c0792a"
@@ -27,7 +27,7 @@ def main(store_path: str, deployed: str, day: str, user: str) -> None:
     assert models.churn is not None
     assert models.recommender is not None
     timeline = store.timeline_of([user])
-    (risk,) = churn_answers(timeline, as_of, models.churn, reasons=3)
+    (risk,) = churn_answers(timeline, as_of, models.churn, ChurnQuestion(reasons=3))
     codes = CatalogueCodes(store, models.recommender).of_store
     items = store.table("items")
     names = dict(zip(items["item_id"].to_pylist(), items["name"].to_pylist(), strict=True)) if items else {}

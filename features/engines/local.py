@@ -14,7 +14,7 @@ import pyarrow as pa
 from features.events import columns as c
 from features.events.store import CHUNK_ROWS, Store
 from features.matrix import Matrix, evaluate, moments_of
-from features.outcomes import purchases_after
+from features.outcomes import days_to_purchase
 from features.signals import Signal, all_signals
 from features.timeline import Array, Timeline
 
@@ -61,18 +61,18 @@ def matrices(
     Args:
         as_of: moments, µs.
         lookback: keep only users with a purchase in that many days before the moment.
-        horizon: also count purchases in that many days after the moment, as known before `known_before` (µs).
+        horizon: also outcomes, as known before `known_before` (µs); so many days without a purchase count as churn.
         users: only these, in the order given.
         progress: called with the share done.
     """
     signals = all_signals() if signals is None else signals
     moments = list(as_of)
     most = len(users) if users is not None else store.user_hashes.size
-    filled = [_Rows(np.empty((len(signals), most), np.float32), np.empty(most, np.int64), []) for _ in moments]
+    filled = [_Rows(np.empty((len(signals), most), np.float32), np.empty(most), []) for _ in moments]
 
     def work(load: Callable[[], Timeline]) -> list[tuple[pa.Array, Array, Array | None]]:
         timeline = load()
-        outcomes = purchases_after(timeline, moments, horizon, known_before) if horizon else None
+        outcomes = days_to_purchase(timeline, moments, known_before) if horizon else None
         out = []
         for index, moment in enumerate(moments_of(timeline, moments, signals)):
             chosen = moment.present
@@ -97,6 +97,7 @@ def matrices(
             signals,
             rows.values[:, : rows.size].T,
             rows.outcomes[: rows.size] if horizon else None,
+            horizon,
         )
         for moment, rows in zip(moments, filled, strict=True)
     ]

@@ -18,11 +18,12 @@ DEVICE_ID: Final = "device_id"
 SEARCH_RESULTS: Final = "search_results"
 ARRIVED_AT: Final = "arrived_at"
 EVENT_ID: Final = "event_id"
+PAGE: Final = "page"
 
 REQUIRED: Final = (USER_ID, TS, KIND)
 
 # Few distinct values: stored as dense codes into the store's words. -1: none.
-CODED: Final = (KIND, ITEM_ID, CATEGORY, "channel", "page", "place", "merchant_id", "campaign_id", "arm")
+CODED: Final = (KIND, ITEM_ID, CATEGORY, "channel", PAGE, "place", "merchant_id", "campaign_id", "arm")
 # Many distinct values that are only ever compared: stored as 64-bit hashes, texts aside. 0: none.
 HASHED: Final = (ORDER_ID, SESSION_ID, DEVICE_ID)
 # Non-negative numbers, stored as integers: column → (units per 1, dtype). -1: none.

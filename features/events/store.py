@@ -101,7 +101,8 @@ class Store:
                 columns[name] = min(columns.get(name, c.NEVER), known)
             size = segment.category_known.size
             categories[:size] = np.minimum(categories[:size], segment.category_known)
-        return Facts(tuple(self.words[c.KIND].texts), kinds, columns, categories, self._item_category)
+        pages = tuple(self.words[c.PAGE].texts)
+        return Facts(tuple(self.words[c.KIND].texts), kinds, columns, categories, self._item_category, pages)
 
     def matrix(
         self,
@@ -110,7 +111,8 @@ class Store:
         lookback: int | None = None,
         users: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """`user_id` and every signal at a moment, a row a user; with a horizon also `purchases_after` and `churned`.
+        """`user_id` and every signal at a moment, a row a user; with a horizon also `days_to_purchase` and
+        `churned`.
 
         Args:
             as_of: ISO date or time, a datetime (both UTC without a zone), or µs.

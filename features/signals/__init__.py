@@ -45,17 +45,23 @@ class Family:
     signals: tuple[Signal, ...]
 
 
-def signal(family: str, unit: str, windows: Sequence[int] = ()) -> Callable[[Callable[..., Array]], Family]:
-    """Make a function of a `Moment` a signal; with `windows` (days) one signal each, named `<function>_<days>d`."""
+def signal(
+    family: str, unit: str, windows: Sequence[int] = (), suffix: str = "d"
+) -> Callable[[Callable[..., Array]], Family]:
+    """Make a function of a `Moment` a signal; with `windows` (days) one signal each, named `<function>_<days>d`.
+
+    Windows that are not days have another suffix. The docstring names the window by the function's own parameter.
+    """
 
     def declare(function: Callable[..., Array]) -> Family:
         text = " ".join((function.__doc__ or "").split())
+        window = f"{{{[*inspect.signature(function).parameters][-1]}}}"
         source = _meaning(inspect.getsource(function))
 
         def one(days: int | None) -> Signal:
-            name = function.__name__ if days is None else f"{function.__name__}_{days}d"
+            name = function.__name__ if days is None else f"{function.__name__}_{days}{suffix}"
             compute = function if days is None else lambda m, d=days: function(m, d)
-            return Signal(name, family, unit, text.replace("{days}", str(days)), compute, f"{source} {days}")
+            return Signal(name, family, unit, text.replace(window, str(days)), compute, f"{source} {days}")
 
         return Family(tuple(one(days) for days in windows) or (one(None),))
 

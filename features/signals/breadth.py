@@ -4,7 +4,7 @@ import numpy as np
 
 from features.events.columns import CATEGORY, ITEM_ID
 from features.signals import signal
-from features.timeline import Array, Moment
+from features.timeline import Array, Moment, ratio
 
 
 @signal(family="breadth", unit="categories", windows=(30, 90, 365))
@@ -35,3 +35,15 @@ def items_bought(m: Moment, days: int) -> Array:
 def items_bought_ever(m: Moment) -> Array:
     """Distinct items ever bought."""
     return m.distinct(ITEM_ID, "purchase")
+
+
+@signal(family="breadth", unit="share")
+def repeat_share(m: Moment) -> Array:
+    """Share of all purchase lines that are not the first of an item (a line without an item is not)."""
+    return 1 - ratio(m.distinct(ITEM_ID, "purchase"), m.count("purchase"))
+
+
+@signal(family="breadth", unit="share", windows=(90,))
+def repeat_share_within(m: Moment, days: int) -> Array:
+    """Share of the purchase lines of the last {days} days that are not the first of an item in them."""
+    return 1 - ratio(m.distinct(ITEM_ID, "purchase", days), m.count("purchase", days))

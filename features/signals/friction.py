@@ -1,8 +1,8 @@
 """What went wrong."""
 
-from features.events.columns import AMOUNT
+from features.events.columns import AMOUNT, SEARCH_RESULTS
 from features.signals import signal
-from features.timeline import Array, Moment, ratio
+from features.timeline import Array, Moment, ratio, where
 
 
 @signal(family="friction", unit="events", windows=(30, 90))
@@ -59,3 +59,9 @@ def days_since_failed_payment(m: Moment) -> Array:
 def not_interested(m: Moment, days: int) -> Array:
     """Items marked as not interesting in the last {days} days."""
     return m.count("not_interested", days)
+
+
+@signal(family="friction", unit="events", windows=(30, 90))
+def empty_searches(m: Moment, days: int) -> Array:
+    """Searches that found nothing in the last {days} days."""
+    return m.count(where("search", SEARCH_RESULTS, 0), days)

@@ -1,7 +1,8 @@
 """What we sent, and what the user made of it."""
 
+from features.events.columns import PAGE
 from features.signals import signal
-from features.timeline import Array, Moment, ratio
+from features.timeline import Array, Moment, ratio, where
 
 
 @signal(family="messages", unit="messages", windows=(7, 30, 90))
@@ -44,3 +45,33 @@ def days_since_message_opened(m: Moment) -> Array:
 def days_since_coupon_used(m: Moment) -> Array:
     """Days since the user last used a coupon."""
     return m.days_since("coupon_used")
+
+
+@signal(family="messages", unit="days")
+def days_since_opt_out(m: Moment) -> Array:
+    """Days since the user last refused further messages."""
+    return m.days_since("opt_out")
+
+
+@signal(family="messages", unit="days")
+def days_since_answer_natural(m: Moment) -> Array:
+    """Days since the user last answered that there is no need any more."""
+    return m.days_since(where("survey_answer", PAGE, "natural"))
+
+
+@signal(family="messages", unit="days")
+def days_since_answer_soft(m: Moment) -> Array:
+    """Days since the user last answered that they forgot or had no time."""
+    return m.days_since(where("survey_answer", PAGE, "soft"))
+
+
+@signal(family="messages", unit="days")
+def days_since_answer_experience(m: Moment) -> Array:
+    """Days since the user last answered that they were not satisfied."""
+    return m.days_since(where("survey_answer", PAGE, "experience"))
+
+
+@signal(family="messages", unit="days")
+def days_since_answer_other(m: Moment) -> Array:
+    """Days since the user last answered that it was for none of the reasons asked about."""
+    return m.days_since(where("survey_answer", PAGE, "other"))

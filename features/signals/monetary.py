@@ -58,3 +58,17 @@ def spend_decayed(m: Moment, days: int) -> Array:
 def spend_recent_share(m: Moment) -> Array:
     """Spend of the last 30 days as a share of that of the last 90."""
     return ratio(m.total(AMOUNT, "purchase", 30), m.total(AMOUNT, "purchase", 90))
+
+
+@signal(family="monetary", unit="currency")
+def last_order_value(m: Moment) -> Array:
+    """Amount paid on the last date with a purchase."""
+    return m.total_since(AMOUNT, "purchase", "purchase", 1)
+
+
+@signal(family="monetary", unit="ratio")
+def last_order_value_ratio(m: Moment) -> Array:
+    """Amount paid on the last date with a purchase, relative to the mean of all orders."""
+    return ratio(
+        m.total_since(AMOUNT, "purchase", "purchase", 1) * m.distinct(ORDER_ID, "purchase"), m.total(AMOUNT, "purchase")
+    )

@@ -12,7 +12,7 @@ import pytest
 from cli.main import VERBS
 from features.events.store import Store
 from features.signals import all_signals
-from models.answers import CatalogueCodes, churn_answers, recommend_answers
+from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
 from models.deployed import load_current
 from tests.cli.conftest import Ebbtide
 from tests.features.support import ROOT, folder_bytes, matrix_at, write_log
@@ -123,7 +123,9 @@ def test_the_road_from_training_to_answers(
     assert scored.code == 0, scored.err
     assert "ebbtide-churn/2 (the champion)" in scored.out
     assert live.churn is not None
-    answers = [a for timeline in shop.timelines() for a in churn_answers(timeline, AS_OF, live.churn, 3)]
+    answers = [
+        a for timeline in shop.timelines() for a in churn_answers(timeline, AS_OF, live.churn, ChurnQuestion(reasons=3))
+    ]
     table = pq.read_table(out).to_pydict()
     assert table["user_id"] == [a.user_id for a in answers]
     assert table["churn_probability"] == [a.probability for a in answers]
@@ -161,7 +163,7 @@ def test_train_succeeds_where_the_gate_would_fail_and_promote_does_not(
     refused = ebbtide("promote", "churn")
     assert refused.code == 1
     assert "ebbtide-churn/2 is refused: auc" in refused.out
-    assert "does not beat" in refused.out
+    assert "is worse than that of" in refused.out
     assert "champion" in ebbtide("runs").out
 
 

@@ -122,7 +122,7 @@ def matrix_at(store: Store, moment: int, **options: Any) -> Matrix:
 def by_user(matrix: Matrix) -> dict[str, bytes]:
     """Each user's row of signals and, with a horizon, outcome, as bytes."""
     values = np.ascontiguousarray(matrix.values)
-    after = matrix.purchases_after
+    after = matrix.days_to_purchase
     outcomes = [b""] * len(matrix) if after is None else [row.tobytes() for row in after]
     users = matrix.user_ids.to_pylist()
     return {user: row.tobytes() + end for user, row, end in zip(users, values, outcomes, strict=True)}

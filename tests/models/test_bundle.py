@@ -19,7 +19,7 @@ import pytest
 from features import signals
 from features.events.store import Store
 from models import churn
-from models.answers import CatalogueCodes, churn_answers, recommend_answers
+from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
 from models.bundle import BundleError, combine, deploy, deployed, open_bundle
 from models.churn import ChurnModel
 from models.deployed import CROSS_SELL, load_bundle, load_current
@@ -36,7 +36,11 @@ FLIPS = 200
 
 def churn_bits(store: Store, model: ChurnModel) -> list[str]:
     """Every user's churn answer; the text of a float tells all its bits, also where it is not a number."""
-    return [repr(a) for timeline in store.timelines() for a in churn_answers(timeline, AS_OF, model, 5)]
+    return [
+        repr(a)
+        for timeline in store.timelines()
+        for a in churn_answers(timeline, AS_OF, model, ChurnQuestion(reasons=5))
+    ]
 
 
 def list_bits(store: Store, recommender: Recommender) -> list[str]:
@@ -89,7 +93,7 @@ def test_the_same_models_give_the_same_folder(
     again = bundle_of(tmp_path, loaded.churn, loaded.recommender)
     assert again.name == bundle.name
     assert folder_bytes(again) == folder_bytes(bundle)
-    assert {file.suffix for file in bundle.rglob("*") if file.is_file()} == {".txt", ".npy", ".json"}
+    assert {file.suffix for file in bundle.rglob("*") if file.is_file()} == {".txt", ".npy", ".npz", ".json"}
 
 
 @pytest.mark.usefixtures("nothing_is_parsed")

@@ -12,7 +12,7 @@ import pytest
 from features.events.ingest import ingest
 from features.events.sources import Source
 from features.events.store import Store
-from models.answers import CatalogueCodes, churn_answers, recommend_answers
+from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
 from serving.schemas import ChurnResponse, RecommendResponse, iso
 from tests.features.support import NOW, at, write_log
 from tests.serving.conftest import Shop
@@ -41,7 +41,7 @@ def batch(shop: Shop, store: Store, rows: int, mode: str | None = None) -> dict[
     answers: dict[str, Any] = {}
     for timeline in store.timelines(rows):
         found: list[Any] = (
-            [*churn_answers(timeline, AS_OF, shop.churn, 3)]
+            [*churn_answers(timeline, AS_OF, shop.churn, ChurnQuestion(reasons=3))]
             if mode is None
             else [*recommend_answers(timeline, AS_OF, shop.recommender, codes, k=20, mode=mode)]
         )
@@ -98,7 +98,7 @@ def test_events_sent_along_count_as_if_they_were_ingested(
     codes = CatalogueCodes(store, shop.recommender).of_store
     asked = [{**user, "events": EVENTS}]
     churn = server.ask("churn", users=asked, reasons=10)["results"]
-    assert churn == as_json([asdict(a) for a in churn_answers(timeline, AS_OF, shop.churn, 10)])
+    assert churn == as_json([asdict(a) for a in churn_answers(timeline, AS_OF, shop.churn, ChurnQuestion(reasons=10))])
     items = server.ask("recommend", users=asked)["results"]
     assert items == as_json([asdict(a) for a in recommend_answers(timeline, AS_OF, shop.recommender, codes)])
     assert churn[0]["status"] == items[0]["status"] == "ok"
@@ -128,7 +128,7 @@ def test_who_is_not_known_gets_a_labelled_fallback(path: str, shop: Shop, server
     ]
     assert device["user_id"] == "device:d9"
     if path == "churn":
-        assert nobody["probability"] == message["probability"] == shop.churn.base_rate
+        assert nobody["probability"] == message["probability"] == shop.churn.base_rate()
     else:
         assert {item["head"] for item in nobody["items"]} == {"popular"}
         assert nobody["items"] == device["items"] == message["items"]
@@ -167,6 +167,6 @@ def test_cart_and_exclude_are_never_recommended(server: Server) -> None:
 def test_the_answer_says_whose_it_is(shop: Shop, server: Server) -> None:
     churn = ChurnResponse.model_validate(server.ask("churn", users=[{"user_id": "u1"}], horizon=30, reasons=2))
     assert (churn.model, churn.bundle) == ("ebbtide-churn/1", f"sha256:{shop.bundle.name}")
-    assert len(churn.results[0].reasons) == 2
+    assert 1 <= len(churn.results[0].reasons) <= 2
     items = RecommendResponse.model_validate(server.ask("recommend", users=[{"user_id": "u1"}], k=3))
     assert (items.model, items.bundle, len(items.results[0].items)) == ("ebbtide-cross-sell/1", churn.bundle, 3)

@@ -87,8 +87,8 @@ def other_signals(shop: Shop, root: Path) -> Path:
 
 
 def not_answering(shop: Shop, root: Path) -> Path:
-    """A bundle whose digests fit and whose calibration does not."""
-    return make_bundle(root, replace(shop.churn, calibration=np.zeros((1, 2))), None)
+    """A bundle whose digests fit and whose slopes do not."""
+    return make_bundle(root, replace(shop.churn, slopes=np.zeros((1, 2))), None)
 
 
 def missing(shop: Shop, root: Path) -> Path:

@@ -7,26 +7,15 @@ import numpy as np
 import pytest
 
 from features.events.store import Store
+from models.alarm import AlarmSettings
 from tests.features.support import DAY_US, at, ingest_rows, matrix_at
-from tests.shop import AS_OF, HORIZON, LOOKBACK
-from training.baselines import fit_baselines, operators_alarm
+from tests.shop import AS_OF, HORIZON, LOOKBACK, churn_recipe
+from training.baselines import fit_baselines
 from training.churn import ChurnRun
 
 MOMENT = at("2024-06-01")
-HOUR_US = DAY_US // 24
-
-
-def views(user: str, minutes_by_day: dict[float, float]) -> list[dict[str, Any]]:
-    """A view of so many minutes so many days before the moment."""
-    return [
-        {
-            "user_id": user,
-            "ts": f"{np.datetime64(MOMENT - round(day * DAY_US), 'us')}",
-            "kind": "view",
-            "dwell_s": 60 * m,
-        }
-        for day, m in minutes_by_day.items()
-    ]
+ALARM = AlarmSettings.from_dict(churn_recipe()["alarm"])
+NO_BROWSING = ("recency", "rfm-logistic", "rfm-logistic-recent", "bg-nbd")
 
 
 def store_of(rows: list[dict[str, Any]], path: Path) -> Store:
@@ -35,54 +24,27 @@ def store_of(rows: list[dict[str, Any]], path: Path) -> Store:
     return store
 
 
-# The last event is L; (L - 7 d, L] is compared with (L - 35 d, L - 7 d] per day: 4 minutes there are 1 here.
-STORIES: dict[str, tuple[dict[float, float], list[dict[str, Any]], bool]] = {
-    "fell to a quarter and went": ({10: 1, 20: 16}, [], True),
-    "fell to just under a half": ({10: 1.99, 20: 16}, [], True),
-    "fell to exactly a half": ({10: 2, 20: 16}, [], False),
-    "grew and went": ({10: 9, 20: 16}, [], False),
-    "fell but was here six days ago": ({6: 1, 20: 16}, [], False),
-    "fell and was here exactly a week ago": ({7: 1, 20: 16}, [], True),
-    "fell long before": ({100: 1, 120: 16}, [], True),
-    "browsed only at the end": ({10: 5}, [], False),  # nothing to compare with
-    "fell, and a message came since": ({10: 1, 20: 16}, [{"kind": "message_sent", "day": 1}], True),
-    "fell, and came back to complain": ({10: 1, 20: 16}, [{"kind": "complaint", "day": 1}], False),
-    "never browsed": ({}, [{"kind": "purchase", "day": 40, "price": 5}], False),
-}
-
-
-def test_the_alarm_rings_for_whom_it_should(tmp_path: Path) -> None:
-    rows = []
-    for user, (minutes, others, _) in STORIES.items():
-        rows += views(user, minutes)
-        rows += [
-            {**{k: v for k, v in row.items() if k != "day"}, "user_id": user}
-            | {"ts": f"{np.datetime64(MOMENT - row['day'] * DAY_US, 'us')}"}
-            for row in others
-        ]
-    matrix = matrix_at(store_of(rows, tmp_path / "store"), MOMENT)
-    rings = dict(zip(matrix.user_ids.to_pylist(), operators_alarm(matrix), strict=True))
-    assert rings == {user: float(expected) for user, (*_, expected) in STORIES.items()}
-
-
 def test_the_alarm_is_a_baseline_only_where_browsing_is_known(churn_run: ChurnRun, tmp_path: Path) -> None:
-    assert churn_run.baselines == ("recency", "rfm-logistic", "operators-alarm")
+    assert churn_run.baselines == (*NO_BROWSING, "operators-alarm")
     rows = [
         {"user_id": f"u{i}", "ts": f"2024-0{1 + i % 5}-0{1 + i % 7}", "kind": "purchase", "price": i} for i in range(60)
     ]
-    rows += [{"user_id": f"u{i}", "ts": "2024-04-10", "kind": "purchase", "price": 1} for i in range(0, 60, 2)]
+    again = [{"user_id": f"u{i}", "kind": "purchase", "price": 1} for i in range(60)]
+    rows += [row | {"ts": "2024-03-20"} for row in again[::3]] + [row | {"ts": "2024-04-10"} for row in again[::2]]
     store = store_of(rows, tmp_path / "store")
     train = [matrix_at(store, MOMENT - 60 * DAY_US, horizon=30)]
-    assert [baseline.name for baseline in fit_baselines(train, 180)] == ["recency", "rfm-logistic"]
+    assert tuple(baseline.name for baseline in fit_baselines(train, 30, 180, ALARM)) == NO_BROWSING
 
 
 def test_recency_is_the_days_and_the_logistic_knows_that_they_matter(churn_run: ChurnRun) -> None:
     result = churn_run.backtest[0]
     days = result.matrix.column("days_since_purchase")
     assert (result.scores["recency"] == days).all()
-    probability = result.scores["rfm-logistic"]
-    assert ((probability > 0) & (probability < 1)).all()
-    assert np.corrcoef(probability, days)[0, 1] > 0.5
+    for name in ("rfm-logistic", "rfm-logistic-recent"):
+        probability = result.scores[name]
+        assert ((probability > 0) & (probability < 1)).all()
+        assert np.corrcoef(probability, days)[0, 1] > 0.5
+    assert (result.scores["bg-nbd"] <= 0).all()  # purchases expected, fewest first
     assert set(result.scores["operators-alarm"]) == {0.0, 1.0}
     assert "brier" in result.figures["rfm-logistic"]
     assert "brier" not in result.figures["recency"]
@@ -106,3 +68,19 @@ def test_the_backtest_predicts_what_it_has_not_seen(churn_run: ChurnRun) -> None
     for result in churn_run.backtest:
         assert np.nanmax(result.matrix.column("days_since_purchase")) <= LOOKBACK
         assert 0.2 < result.matrix.churned.mean() < 0.8
+
+
+def test_without_repeaters_there_is_no_bg_nbd(tmp_path: Path) -> None:
+    rows = [{"user_id": f"u{i}", "ts": f"2024-03-0{1 + i % 7}", "kind": "purchase", "price": i} for i in range(60)]
+    rows += [row | {"ts": "2024-04-10"} for row in rows[::2]]
+    train = [matrix_at(store_of(rows, tmp_path / "store"), at("2024-04-05"), horizon=30)]
+    assert [baseline.name for baseline in fit_baselines(train, 30, 180, ALARM)] == list(NO_BROWSING[:3])
+
+
+def test_bg_nbd_does_not_rank_one_time_buyers_backwards(churn_run: ChurnRun) -> None:
+    result = churn_run.backtest[0]
+    score = result.scores["bg-nbd"]
+    one_time = result.matrix.column("orders_ever") == 1
+    waiting = result.matrix.column("days_since_purchase")[one_time]
+    assert np.corrcoef(score[one_time], waiting)[0, 1] > 0.5  # the longer ago, the fewer are expected
+    assert score[one_time].mean() > score[~one_time].mean()

@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 from tests.features.support import Array
 from training import metrics
-from training.calibration import KNOTS, fit_table
 
 
 def example(seed: int, users: int = 400, distinct: int | None = None) -> tuple[Array, Array]:
@@ -119,23 +118,7 @@ def test_the_hull_lies_over_the_curve_and_falls_in_slope(distinct: int | None) -
     assert area == pytest.approx(roc_auc_score(churned, fitted), abs=1e-9)
 
 
-# ------------------------------------------------------------------------------------- calibration, intervals
-
-
-@pytest.mark.parametrize("slope", [2.0, 0.3, 0.0, -1.5])
-def test_the_calibration_table_never_falls(slope: float) -> None:
-    rng = np.random.default_rng(5)
-    margin = rng.normal(size=20_000)
-    churned = rng.random(margin.size) < 1 / (1 + np.exp(-(slope * margin + 0.4)))
-    table = fit_table(margin, churned)
-    assert table.shape == (2, KNOTS)
-    assert (np.diff(table[0]) > 0).all()
-    assert (np.diff(table[1]) >= 0).all()
-    assert np.interp(margin, *table).mean() == pytest.approx(churned.mean(), abs=0.01)
-    if slope > 0:
-        assert np.interp(1.0, *table) == pytest.approx(1 / (1 + np.exp(-(slope + 0.4))), abs=0.02)
-    if slope < 0:
-        assert len(set(table[1])) == 1  # worse than chance: everyone gets the mean
+# -------------------------------------------------------------------------------------------------- intervals
 
 
 def test_bootstrap_interval_of_a_mean(tell: Callable[..., None]) -> None:
@@ -155,3 +138,77 @@ def test_all_figures_of_a_moment_are_there_and_finite() -> None:
     assert found["brier"] == pytest.approx(((probability - churned) ** 2).mean())
     assert found["churned_share"] == churned.mean()
     assert found["users"] == 500
+
+
+@pytest.mark.parametrize("distinct", [None, 6])
+def test_auc_of_resamples_is_the_auc_of_each(distinct: int | None) -> None:
+    churned, score = example(12, 300, distinct)
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, 300, (20, 300))
+    drawn = np.stack([np.bincount(row, minlength=300) for row in rows])
+    found = metrics.auc_of_resamples(churned, score, drawn)
+    assert found == pytest.approx([roc_auc_score(churned[row], score[row]) for row in rows], abs=1e-12)
+    nobody_left = np.where(churned, 0, drawn[:1])
+    assert np.isnan(metrics.auc_of_resamples(churned, score, nobody_left)).all()
+
+
+def pair(seed: int, users: int, noise: float) -> metrics.Pair:
+    """Our score, and theirs with noise on top."""
+    churned, ours = example(seed, users)
+    theirs = ours + np.random.default_rng(seed).normal(0, noise, users)
+    return metrics.Pair(np.arange(users), churned, ours, theirs)
+
+
+def test_paired_bootstrap_is_that_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = pair(13, 500, 0.3)
+    found = metrics.paired_bootstrap(metrics.auc_of_resamples, [one], seed=3, resamples=200)
+    slow = metrics.bootstrap(
+        lambda rows: (
+            roc_auc_score(one.churned[rows], one.ours[rows]) - roc_auc_score(one.churned[rows], one.theirs[rows])
+        ),
+        500,
+        seed=3,
+        resamples=200,
+    )
+    assert [found.value, found.low, found.high] == pytest.approx([slow.value, slow.low, slow.high], abs=1e-12)
+    monkeypatch.setattr(metrics, "CELLS_AT_ONCE", 7 * 500)  # fewer at once: the same
+    assert metrics.paired_bootstrap(metrics.auc_of_resamples, [one], seed=3, resamples=200) == found
+
+
+def test_a_score_does_not_differ_from_itself() -> None:
+    same = pair(14, 200, 0.0)
+    assert metrics.paired_bootstrap(metrics.auc_of_resamples, [same]) == metrics.Interval(0.0, 0.0, 0.0)
+
+
+def test_the_order_of_scores_turns_the_sign() -> None:
+    one = pair(15, 400, 0.5)
+    there = metrics.paired_bootstrap(metrics.auc_of_resamples, [one])
+    turned = metrics.Pair(one.users, one.churned, one.theirs, one.ours)
+    back = metrics.paired_bootstrap(metrics.auc_of_resamples, [turned])
+    assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
+    assert there.low > 0
+
+
+def test_a_user_is_drawn_at_all_moments_or_at_none() -> None:
+    """The same users twice tell no more than once; other users do, though nothing else is different."""
+    one = pair(16, 300, 0.4)
+    once = metrics.paired_bootstrap(metrics.auc_of_resamples, [one])
+    again = metrics.paired_bootstrap(metrics.auc_of_resamples, [one, one])
+    assert again.high - again.low == pytest.approx(once.high - once.low, rel=1e-9)
+    others = metrics.Pair(one.users + 300, one.churned, one.ours, one.theirs)
+    more = metrics.paired_bootstrap(metrics.auc_of_resamples, [one, others])
+    assert more.high - more.low == pytest.approx((once.high - once.low) / np.sqrt(2), rel=0.15)
+    assert more.value == pytest.approx(once.value)
+
+
+def test_a_paired_interval_is_narrower_than_those_of_each() -> None:
+    one = pair(17, 500, 0.02)
+    found = metrics.paired_bootstrap(metrics.auc_of_resamples, [one])
+    alone = metrics.bootstrap(lambda rows: metrics.auc(one.churned[rows], one.ours[rows]), 500)
+    assert found.high - found.low < (alone.high - alone.low) / 3
+
+
+def test_a_stricter_limit_of_calibration_is_wider() -> None:
+    probability = np.random.default_rng(18).beta(2, 3, 900)
+    usual = metrics.calibration_error_limit(probability)
+    assert usual < metrics.calibration_error_limit(probability, level=0.999) < 3 * usual

@@ -1,19 +1,25 @@
 """Who becomes champion: the gate, its reasons and tags, rollback. Runs with figures made up for the purpose."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from features.errors import UserError
 from features.events.store import Store
-from tests.shop import AS_OF, bundle_of
-from training import promotion, tracking
+from models.bundle import open_bundle
+from models.churn import load
+from tests.shop import AS_OF, bundle_of, churn_recipe, trained_churn
+from training import paired, promotion, tracking
 from training.churn import ChurnRun
 from training.promotion import champion, promote, rollback
+from training.record import record_churn
 from training.tracking import CHURN, CROSS_SELL, Evidence, Tracked
 
 NAN = float("nan")
@@ -162,6 +168,20 @@ def test_rollback_goes_back_step_by_step(made: Registry) -> None:
     assert "champion again" in made.client.get_model_version(CHURN, versions[2]).tags["rollback"]
 
 
+def test_the_newest_version_is_the_challenger_until_it_is_champion(made: Registry) -> None:
+    def aliases() -> dict[str, str]:
+        found = made.client.get_registered_model(CHURN).aliases
+        return {alias: str(version) for alias, version in found.items()}
+
+    first = made.churn(0.8).version
+    assert aliases() == {"challenger": first}
+    assert promote(CHURN).passed
+    assert aliases() == {"champion": first}
+    worse = made.churn(0.7).version
+    assert not promote(CHURN).passed
+    assert aliases() == {"champion": first, "challenger": worse}
+
+
 def test_nothing_registered_says_what_to_run(tmp_path: Path, registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = tracking.connect()
     client.delete_registered_model(CHURN)
@@ -186,3 +206,124 @@ def test_a_registry_that_cannot_be_read_is_not_one_without_a_champion(
         promote(CHURN)
     monkeypatch.undo()
     assert str(made.client.get_model_version_by_alias(CHURN, "champion").version) == first.version
+
+
+# ------------------------------------------------------------------- runs that kept the scores of their backtest
+
+
+def scores(skill: float, seed: int = 0, moments: Sequence[int] = (AS_OF,), users: int = 1_500) -> pa.Table:
+    """A backtest of the same users every time: `ours` and `recency` know so much, and 0.3, of who leaves."""
+    parts = []
+    for moment in moments:
+        truth = np.random.default_rng(moment % 1_000 + 1)
+        churned = truth.random(users) < 0.4
+        recency = 0.3 * churned + truth.normal(size=users)
+        ours = skill * churned + np.random.default_rng((seed, moment % 1_000)).normal(size=users)
+        columns = {"ours": ours, "recency": recency}
+        parts.append(
+            pa.table(
+                {
+                    paired.MOMENT: np.full(users, moment, np.int64),
+                    paired.USER: np.arange(users, dtype=np.uint64),
+                    paired.CHURNED: churned,
+                    **columns,
+                }
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+def kept(made: Registry, table: pa.Table, folder: Path, **more: Any) -> Tracked:
+    """A version whose run kept a backtest's scores, beside figures that would win by themselves."""
+    tracked = made.churn(0.9, **more)
+    pq.write_table(table, folder / paired.FILE)
+    made.client.log_artifact(tracked.run_id, str(folder / paired.FILE))
+    return tracked
+
+
+def test_a_better_challenger_replaces_the_champion_and_says_by_how_much(made: Registry, tmp_path: Path) -> None:
+    first = kept(made, scores(1.0), tmp_path)
+    verdict = promote(CHURN)
+    assert verdict.passed
+    assert verdict.reason.startswith("beats every baseline: auc 0.7")
+    assert "over recency" in verdict.reason
+    better = kept(made, scores(1.6, seed=1), tmp_path)
+    verdict = promote(CHURN)
+    assert verdict.passed
+    assert f"no worse than champion {first.version}" in verdict.reason
+    assert "on the same 1,500 users, 1 moment" in verdict.reason
+    assert made.champion() == better.version
+
+
+def test_a_challenger_worse_beyond_chance_is_refused_and_the_champion_keeps_serving(
+    made: Registry, tmp_path: Path
+) -> None:
+    first = kept(made, scores(1.6), tmp_path)
+    assert promote(CHURN).passed
+    worse = kept(made, scores(1.0, seed=1), tmp_path)
+    verdict = promote(CHURN)
+    assert not verdict.passed
+    assert f"is worse than that of champion {first.version} (0.8" in verdict.reason
+    assert made.tag(worse).startswith(f"failed: {verdict.reason}")
+    assert made.champion() == first.version
+    assert str(promotion.resolve(CHURN, None)[0].version) == first.version
+
+
+def test_worse_by_chance_only_is_no_reason_to_refuse(made: Registry, tmp_path: Path) -> None:
+    """Equal skill with other noise: one of the two is ahead, and neither is refused."""
+    one, other = kept(made, scores(1.0, seed=1), tmp_path), kept(made, scores(1.0, seed=2), tmp_path)
+    for version in (one, other, one):
+        assert promote(CHURN, version.version).passed
+        assert made.champion() == version.version
+
+
+def test_a_model_that_loses_to_a_baseline_beyond_chance_is_refused(made: Registry, tmp_path: Path) -> None:
+    kept(made, scores(0.0), tmp_path)
+    verdict = promote(CHURN)
+    assert not verdict.passed
+    assert "does not beat recency (0.6" in verdict.reason
+    assert "over 1,500 users" in verdict.reason
+    assert made.champion() is None
+
+
+def test_only_shared_moments_are_compared(made: Registry, tmp_path: Path) -> None:
+    """The champion shone at a moment that the challenger was not tested at; at the shared one it is the worse."""
+    easy = scores(3.0, moments=[AS_OF - 7])
+    kept(made, pa.concat_tables([easy, scores(1.0)]), tmp_path)
+    assert promote(CHURN).passed
+    kept(made, scores(1.6, seed=1), tmp_path)
+    verdict = promote(CHURN)
+    assert verdict.passed
+    assert "users, 1 moment" in verdict.reason
+
+
+def test_without_shared_moments_the_margins_decide(made: Registry, tmp_path: Path) -> None:
+    kept(made, scores(1.0), tmp_path)
+    assert promote(CHURN).passed
+    kept(made, scores(1.0, moments=[AS_OF - 7]), tmp_path, best=0.8, moment=AS_OF - 7)
+    verdict = promote(CHURN)
+    assert not verdict.passed
+    assert "auc margin over the best baseline (they were tested at other moments) 0.1000 is worse" in verdict.reason
+
+
+def test_other_data_is_told(made: Registry, tmp_path: Path) -> None:
+    kept(made, scores(1.0), tmp_path)
+    assert promote(CHURN).passed
+    kept(made, scores(1.0, seed=1), tmp_path, digest="other data")
+    assert promote(CHURN).reason.endswith("their data differ by digest")
+
+
+def test_a_model_trained_badly_on_purpose_is_refused(
+    client: MlflowClient, shop: Store, churn_run: ChurnRun, registry: Path
+) -> None:
+    """Real runs: a booster of one tree with a single split against the model of the shop, which goes on serving."""
+    assert promote(CHURN, "1").passed
+    bad = trained_churn(shop, rounds=1, booster={**churn_recipe()["booster"], "num_leaves": 2, "learning_rate": 0.01})
+    tracked = record_churn(bad, shop)
+    verdict = promote(CHURN)
+    assert not verdict.passed
+    assert verdict.version == tracked.version
+    assert "auc" in verdict.reason
+    version, chosen = promotion.resolve(CHURN, None)
+    assert (str(version.version), chosen) == ("1", "the champion")
+    assert load(open_bundle(promotion.bundle_of(version))).booster_text == churn_run.model.booster_text

@@ -24,7 +24,7 @@ from training.cross_sell import CrossSellRun
 from training.promotion import bundle_of, resolve
 
 PICKLES = {".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill"}
-CHURN_PLOTS = {"calibration", "lift", "precision_recall", "importance"}
+CHURN_PLOTS = {"auc_by_moment", "calibration", "importance", "level", "lift", "precision_recall", "profit"}
 
 
 @pytest.fixture
@@ -63,8 +63,17 @@ def test_a_run_has_a_child_a_contender_with_every_figure(client: MlflowClient, c
         for figure in churn_run.backtest[0].figures[name]:
             assert by_step(client, child, figure) == {s: result.figures[name][figure] for s, result in steps.items()}
             assert child.data.metrics[f"{figure}_mean"] == pytest.approx(churn_run.mean(name, figure))
+        assert by_step(client, child, "auc_low").keys() == steps.keys()
+        assert child.data.metrics["auc_mean_low"] <= child.data.metrics["auc_mean"]
+        assert child.data.metrics["auc_mean"] <= child.data.metrics["auc_mean_high"]
+        assert child.data.metrics["segment_active_users"] > 0
+    assert "auc_low_mean" not in run.data.metrics
     best = max(churn_run.mean(name, "auc") for name in churn_run.baselines)
     margins = [run.data.metrics[f"auc_over_{name}"] for name in churn_run.baselines]
+    for name, margin in zip(churn_run.baselines, margins, strict=True):
+        low, high, worst = (run.data.metrics[f"auc_over_{name}_{side}"] for side in ("low", "high", "worst"))
+        assert low < margin < high
+        assert worst <= margin
     assert min(margins) == pytest.approx(churn_run.mean("churn-model", "auc") - best)
 
 
@@ -78,6 +87,13 @@ def test_params_and_data_say_how_to_make_it_again(client: MlflowClient, shop: St
         (used,) = one.inputs.dataset_inputs
         assert used.dataset.digest == shop.digest(AS_OF)
         assert str(shop.path) in used.dataset.source
+
+
+def test_the_note_begins_with_the_verdict(client: MlflowClient) -> None:
+    note = parent(client, tracking.CHURN).data.tags["mlflow.note.content"]
+    assert note.startswith("The model ")
+    assert "mean AUC" in note.splitlines()[0]
+    assert "`report.html`" in note
 
 
 def test_plots_are_there(client: MlflowClient) -> None:
@@ -97,11 +113,14 @@ def test_no_pickle_is_among_the_files(client: MlflowClient, name: str, tell: Cal
     files = [path for path in folder.rglob("*") if path.is_file()]
     files += [Path(path) for path in paths(client, str(version.run_id))]
     assert [path for path in files if path.suffix in PICKLES or "pickle" in path.name] == []
-    allowed = {".txt", ".npy", ".json", ".py", ".yaml", ".yml", ".png", ".pyc", ""}
+    allowed = {".txt", ".npy", ".npz", ".parquet", ".html", ".json", ".py", ".yaml", ".yml", ".png", ".pyc", ""}
     assert {path.suffix for path in files} <= allowed
     for path in files:
         if path.is_absolute() and path.suffix in (".npy", ".txt", ""):
             assert path.read_bytes()[:1] != b"\x80"  # the first byte of a pickle
+        if path.is_absolute() and path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                assert all(arrays[key].dtype != object for key in arrays)
     assert "python_model.pkl" not in json.dumps([str(path) for path in files])
     tell(files=len(files))
 

@@ -14,7 +14,7 @@ def test_is_the_matrix_of_the_engine(small_store: Store) -> None:
     moment = RANDOM_MOMENTS[0]
     expected = matrix_at(small_store, moment, horizon=7, lookback=60).to_pandas()
     pd.testing.assert_frame_equal(small_store.matrix(moment, horizon=7, lookback=60), expected)
-    assert [*expected.columns] == ["user_id", *NAMES, "purchases_after", "churned"]
+    assert [*expected.columns] == ["user_id", *NAMES, "days_to_purchase", "churned"]
     some = expected["user_id"].tolist()[3:1:-1]
     assert small_store.matrix(moment, users=[*some, "a stranger"])["user_id"].tolist() == some
 

@@ -10,7 +10,9 @@ from features.signals import all_signals, by_name, plan
 from features.timeline import Timeline
 from tests.features.support import RANDOM_MOMENTS
 
-FAMILIES = {"recency", "frequency", "monetary", "browsing", "rhythm", "breadth", "friction", "messages"}
+FAMILIES = {
+    *("recency", "frequency", "monetary", "browsing", "rhythm", "breadth", "friction", "messages", "newest", "season"),
+}
 FIXED = [
     *("days_since_purchase", "days_since_seen", "orders_30d", "orders_90d", "spend_30d", "spend_90d"),
     *("active_days_30d", "views_7d", "browse_minutes_7d", "browse_minutes_ratio", "browse_minutes_ratio_at_last_seen"),

@@ -125,6 +125,72 @@ def test_fixed_columns_by_hand(tmp_path: Path, tell: Callable[..., None]) -> Non
     tell(cells_by_hand=len(CASES))
 
 
+# The user's own rhythm and season: orders on 1, 5, 15 and 21 June (gaps of 4, 10 and 6 days), 9 days of silence.
+ORDERS = [buy("2024-06-01", 2), buy("2024-06-05", 2), buy("2024-06-15", 2), buy("2024-06-21", 6), buy("2024-06-21", 4)]
+TWICE = [buy("2024-06-20", order_id="a"), buy("2024-06-20 12:00", order_id="b")]  # a date twice
+A_YEAR_AGO = [buy("2023-06-29"), buy("2023-07-01"), buy("2023-07-01 12:00"), buy("2023-07-20"), buy("2023-09-01")]
+RHYTHM: list[tuple[str, Sequence[Row], float]] = [
+    (
+        "silence_usual_share",
+        ORDERS,
+        (1 + 1) / (5 + 1),
+    ),  # one gap of three is longer than 9 days; the newest two are one
+    ("silence_usual_share", [view("2024-06-01")], 1),
+    ("silence_goes_on_7d", ORDERS, 0.5 / 2),  # 10 days is not longer than 9 + 7
+    ("silence_goes_on_7d", [buy("2024-05-01"), buy("2024-06-29")], 1.5 / 2),
+    ("silence_of_longest_gap", ORDERS, 0.9),
+    ("overdue_spreads", ORDERS, (9 - 20 / 3) / (float(np.std([4, 10, 6])) + 1)),
+    ("days_since_2_order_days", ORDERS, 15),
+    ("days_since_3_order_days", ORDERS, 25),
+    ("days_since_5_order_days", ORDERS, NAN),
+    ("days_since_2_order_days", TWICE, NAN),
+    ("days_since_10_order_days", [buy(f"2024-06-{day:02}") for day in range(1, 13)], 27),
+    ("order_gap_recent_days", ORDERS, 20 / 3),
+    ("overdue_recent_ratio", ORDERS, 9 / (20 / 3)),
+    ("orders_decayed_7d", [buy("2024-06-23"), buy("2024-06-16")], 0.75),
+    ("orders_decayed_7d", [buy("2024-06-23", order_id="a"), buy("2024-06-29", order_id="a")], 0.5),  # when it began
+    ("orders_decayed_7d", [view("2024-06-23")], 0),
+    ("order_rate", ORDERS, 5 / (29 + 30)),
+    ("order_rate_ratio_30d", ORDERS, (5 / 30) / (5 / 59)),
+    ("weeks_with_orders_8w", ORDERS, 4),  # of 1 to 6 June the fifth and fourth week back, then the third and second
+    ("weeks_with_orders_8w", [buy("2024-05-05"), buy("2024-05-04")], 1),  # 8 weeks are 56 days
+    ("months_with_orders_12m", [buy("2024-06-29"), buy("2024-06-01"), buy("2024-05-20"), buy("2023-07-06")], 3),
+    ("last_order_lines", ORDERS, 2),
+    ("last_order_lines_ratio", ORDERS, 2),  # 5 lines of 5 orders
+    ("last_order_value", ORDERS, 10),
+    ("last_order_value_ratio", ORDERS, 10 / (16 / 5)),
+    ("repeat_share", [buy("2024-01-01", item_id=i) for i in "aaab"], 0.5),
+    (
+        "repeat_share_within_90d",
+        [buy("2024-06-01", item_id=i) for i in "aab"] + [buy("2023-01-01", item_id="b")],
+        1 / 3,
+    ),
+    ("order_days_a_year_ago_14d", A_YEAR_AGO, 1),  # from 2023-07-01, 365 days before, on
+    ("order_days_a_year_ago_30d", A_YEAR_AGO, 2),
+    ("order_days_a_year_ago_90d", A_YEAR_AGO, 3),
+    ("order_days_before_a_year_ago_30d", A_YEAR_AGO, 1),
+]
+
+
+def test_rhythm_and_season_by_hand(tmp_path: Path, tell: Callable[..., None]) -> None:
+    """The cases as above, of a log that knows items."""
+    log = [
+        {**r, "user_id": f"case {i}"} | ({"order_id": f"{i} {r['order_id']}"} if "order_id" in r else {})
+        for i, (_, rows, _) in enumerate(RHYTHM)
+        for r in rows
+    ]
+    store = ingest_rows([*OTHERS, *log], tmp_path / "store").store
+    assert store is not None
+    got = [(name, one_user(store, MOMENT, f"case {i}")[name]) for i, (name, *_) in enumerate(RHYTHM)]
+    wrong = [
+        (name, value, expected)
+        for (name, _, expected), (_, value) in zip(RHYTHM, got, strict=True)
+        if value != pytest.approx(expected, rel=1e-6, nan_ok=True)
+    ]
+    assert wrong == []
+    tell(cells_by_hand=len(RHYTHM))
+
+
 def test_every_fixed_column_has_a_value_by_hand() -> None:
     assert {name for name, *_ in CASES} == set(FIXED)
 
