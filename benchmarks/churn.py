@@ -9,12 +9,13 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sklearn.metrics import average_precision_score, brier_score_loss
 
+from features.engines.local import THREADS
 from features.events.columns import DAY
 from features.events.ingest import ingest
 from features.events.intake import hash_array
@@ -22,8 +23,10 @@ from features.events.sources import find_source
 from features.events.store import Store
 from features.instants import instant
 from features.timeline import Array
-from training.backtest import show
-from training.churn import MODEL, ChurnRun, MomentResult, select, train_churn
+from models.churn import ChurnModel
+from training.backtest import Schedule, show
+from training.churn import MODEL, ChurnRun, MomentResult, Task, planned, prepared, select, train_churn
+from training.churn_fit import fit
 from training.metrics import (
     Interval,
     Pair,
@@ -38,7 +41,7 @@ from training.recipes import load_recipe
 
 OUT = Path(__file__).parent / "results" / "churn.json"
 HORIZONS = (7, 14, 30, 60, 90)
-ALONE = 3  # moments at which the one model is compared with one for each horizon alone
+ALONE = 2  # moments at which the one model is compared with one for each horizon alone
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def main() -> None:
     """Run the rows asked for and print what they gave."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
-    parser.add_argument("--alone", action="store_true", help="also against a model for each horizon alone")
+    parser.add_argument("--alone", action="store_true", help="only compare with a model for each horizon alone")
     given = parser.parse_args()
     kept: dict[str, Any] = json.loads(OUT.read_text()) if OUT.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
@@ -96,10 +99,8 @@ def main() -> None:
         for row in ROWS:
             if row.name in given.only:
                 store = stores.setdefault(row.source, _store(row.source, Path(folder)))
-                run = _run(row, store)
-                kept[row.name] = _measured(row, run)
-                if given.alone:
-                    kept[row.name]["alone"] = _alone(row, store, run)
+                found = kept.setdefault(row.name, {})
+                found.update({"alone": _alone(row, store)} if given.alone else _measured(row, _run(row, store)))
                 OUT.write_text(json.dumps(kept, indent=1) + "\n")
                 _print(row.name, kept[row.name])
 
@@ -200,22 +201,30 @@ def _horizons(results: Sequence[MomentResult]) -> dict[str, Any]:
     return out
 
 
-def _alone(row: Row, store: Store, run: ChurnRun) -> dict[str, Any]:
-    """AUC at each horizon: the one model against a model that learned that horizon alone, at the same moments."""
+def _alone(row: Row, store: Store) -> dict[str, Any]:
+    """AUC at each horizon, at the same moments: one model for all of them, and one that learned that horizon alone."""
+    recipe = load_recipe("churn") | {"test_moments": row.tests}
+    plan = planned(store, instant(row.as_of), row.horizon, row.lookback, recipe)
+    task = prepared(store, plan, row.lookback, recipe, THREADS, lambda share: None)
+    told = [t for t in plan.tests if t + max(HORIZONS) * DAY <= plan.as_of][:ALONE]
     out: dict[str, Any] = {}
-    for days in HORIZONS:
-        newest = [r for r in run.backtest if r.matrix.as_of + max(HORIZONS) * DAY <= run.schedule.as_of][:ALONE]
-        pairs = {}
-        for one in newest:
-            ended = one.matrix.as_of + days * DAY
-            settings = load_recipe("churn") | {"test_moments": 1, "horizons": [days]}
-            other = train_churn(store, as_of=ended, horizon=days, lookback=row.lookback, recipe=settings)
-            result = other.backtest[0]
-            curve = one.model.curve(select(one.matrix, one.model), one.matrix.as_of)
-            ours = auc(one.matrix.silent(days), curve[:, one.model.horizons.index(days)])
-            pairs[show(one.matrix.as_of)] = [round(ours, 4), round(result.figures[MODEL]["auc"], 4)]
-        out[str(days)] = pairs
+    for test in told:
+        one = _fitted(task, plan, test)
+        curve = one.curve(select(task.at[test], one), test)
+        for days in HORIZONS:
+            single = replace(task, horizon=days, recipe=recipe | {"horizons": [days]})
+            other = _fitted(single, plan, test)
+            churned = task.at[test].silent(days)
+            ours = auc(churned, curve[:, one.horizons.index(days)])
+            theirs = auc(churned, other.score(select(task.at[test], other), test))
+            out.setdefault(str(days), {})[show(test)] = [round(ours, 4), round(theirs, 4)]
     return out
+
+
+def _fitted(task: Task, plan: Schedule, test: int) -> ChurnModel:
+    data = task.fitting(plan, test)
+    assert data is not None, f"too little before {show(test)}"
+    return fit(data, task.recipe, plain_share=0.25, alarm=task.alarm, threads=task.threads)
 
 
 def _print(name: str, found: Mapping[str, Any]) -> None:

@@ -54,17 +54,18 @@ def main() -> None:
     """Run the shops asked for and print what they gave."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=50_000)
+    parser.add_argument("--every", type=int, default=1, help="days from one look at the users watched to the next")
     parser.add_argument("--only", nargs="*", choices=SHOPS, default=list(SHOPS))
     given = parser.parse_args()
     kept: dict[str, Any] = json.loads(OUT.read_text()) if OUT.exists() else {}
     for name in given.only:
         with tempfile.TemporaryDirectory() as folder:
-            kept[name] = _measured(name, given.users, Path(folder))
+            kept[name] = _measured(name, given.users, given.every, Path(folder))
         OUT.write_text(json.dumps(kept, indent=1) + "\n")
         _print(name, kept[name])
 
 
-def _measured(name: str, users: int, folder: Path) -> dict[str, Any]:
+def _measured(name: str, users: int, every: int, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
 
     def said(what: str) -> None:
@@ -87,7 +88,7 @@ def _measured(name: str, users: int, folder: Path) -> dict[str, Any]:
         "alarm": _alarm(run),
     }
     said("compared")
-    found["lead"] = _lead(store, run, end, truth)
+    found["lead"] = _lead(store, run, end, truth, every)
     said("watched day by day")
     at = zip(BACK, leavers(store, truth), strict=True)
     found["causes"] = {str(back): _rounded(asdict(scores(*moment))) for back, moment in at}
@@ -153,17 +154,27 @@ def _alarm(run: ChurnRun) -> dict[str, Any]:
     }
 
 
-def _lead(store: Store, run: ChurnRun, end: int, truth: pd.DataFrame) -> dict[str, Any]:
+def _lead(store: Store, run: ChurnRun, end: int, truth: pd.DataFrame, every: int) -> dict[str, Any]:
     """Days ahead of certainty, and of the true instant of being gone, of those who are truly gone."""
     model = run.backtest[-1].model
 
     def score(matrix: Matrix) -> Array:
         return model.score(select(matrix, model), matrix.as_of)
 
-    watched = watch(store, model.signals, score, as_of=end, horizon=HORIZON, days=WATCHED, settings=model.alarm)
+    watched = watch(
+        store,
+        model.signals,
+        score,
+        as_of=end,
+        horizon=HORIZON,
+        days=WATCHED,
+        step=every,
+        settings=model.alarm,
+    )
     assert model.as_of <= watched.as_of[0]
     return {
         "days": [show(int(watched.as_of[0])), show(int(watched.as_of[-1]))],
+        "every": every,
         "watched_user_days": int(watched.watched.sum()),
         "watched_share_left": round(float(watched.left[watched.watched].mean()), 4),
         "to_certainty": _leads(lead_times(watched)),
@@ -222,7 +233,7 @@ def _print(name: str, found: Mapping[str, Any]) -> None:
         print(f"    {who:<22} {at['users']:>6,} users, of whom {at['share_left']:.1%} left")
     lead = found["lead"]
     days, left = lead["watched_user_days"], lead["watched_share_left"]
-    print(f"  day by day: {days:,} user-days watched, of which {left:.1%} are of users who leave")
+    print(f"  every {lead['every']} days: {days:,} user-days watched, of which {left:.1%} are of users who leave")
     for what, to in (("to_certainty", "certainty"), ("to_gone", "the true instant of being gone")):
         _print_leads(to, lead[what])
     print("  causes, macro-F1, by days before the end (* told the true causes of others; as many users, the surest)")

@@ -28,7 +28,8 @@ def train_churn(
     Example: ebbtide train churn --store var/store --horizon 14 --lookback 60
     """
     opened = Store.open(store)
-    moment = end_of(opened) if as_of is None else moment_in(opened, as_of, horizon)
+    # A day after the log's end it is worth a warning already: who might still have bought counts as having left.
+    moment = end_of(opened) if as_of is None else moment_in(opened, as_of, 1)
     asked: dict[str, Any] = {"as_of": moment, "horizon": horizon, "lookback": lookback}
     used, found = load_recipe("churn", recipe), None
     with progress() as told:

@@ -29,7 +29,8 @@ class PlainScore:
     def margins(self, column: Mapping[str, Array], horizons: Sequence[float]) -> Array:
         """Log-odds but for a constant, float64[users, horizons], of the columns named in `SIGNALS`."""
         logs, weights = logarithms(column), np.array(self.weights)
-        common = logs @ weights[:-1]
+        # Not a matrix product: its last bit depends on how many users are asked about at once.
+        common = np.asarray(sum(weight * log for weight, log in zip(weights, logs.T, strict=False)))
         if self.bgnbd is None:
             return np.repeat(common[:, None], len(horizons), axis=1)
         expected = [log_expected(column, days, self.bgnbd) for days in horizons]

@@ -22,6 +22,7 @@ Score = Callable[[Array], Array]
 
 EARLIER: Final = (30, 75, 120)  # days before the moment at which the own norm is taken: each costs a matrix of its own
 LEAST = 0.005  # an effect of less explains nothing …
+PERSONAL = 3.0  # an effect against the own norm ranks as one so many times as large: it tells what has changed
 SOME = 1e-6  # … but of the first reason any is told
 CANDIDATES = 6  # signals of a theme that are tried as its leading one
 TOLD_APART = 0.05  # of the larger: closer than this a value is as usual
@@ -100,6 +101,8 @@ def reasons(
 ) -> list[list[Reason]]:
     """Up to `count` reasons a user: what raises the probability most, or for users below the base rate what lowers it.
 
+    What differs from the user's own past comes before what differs as much from other customers.
+
     Args:
         score: float32[rows, signals] → float64[rows], a row at a time independent of the others.
         values: float32[users, signals].
@@ -141,7 +144,8 @@ class _Users:
         norm = np.where(signed >= LEAST, 0, 1)
         best = np.where(norm == 0, effect["own"], effect["customers"])
         signed = self.sign[:, None] * best
-        order = np.argsort(-signed, axis=1, kind="stable")[:, : min(count, themes)]
+        rank = np.where(norm == 0, PERSONAL, 1.0) * signed
+        order = np.argsort(-rank, axis=1, kind="stable")[:, : min(count, themes)]
         chosen = [
             (u, t)
             for u in range(users)

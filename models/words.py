@@ -128,6 +128,8 @@ def load(language: Language) -> Words:
 def rounded(value: float, unit: str) -> str:
     """A number as people say it: whole where it is counted or large, one decimal or two where it is small."""
     size = abs(value)
+    if size < 1e-4:  # what people would be told as 1e-05
+        return "0"
     if size >= 10 or unit == "days" or (unit in WHOLE and abs(value - round(value)) < 0.05):
         text = f"{value:,.0f}"
     else:

@@ -38,7 +38,7 @@ def fit_baselines(train: list[Matrix], horizon: int, lookback: int, alarm: Alarm
         _logistic(RFM, train, horizon, ["days_since_purchase", "orders_ever", "spend_ever"]),
         _logistic(f"{RFM}-recent", train, horizon, ["days_since_purchase", f"orders_{days}d", f"spend_{days}d"]),
     ]
-    if any((m.column("orders_ever") > 1).any() for m in train):
+    if (train[0].column("orders_ever") > 1).any():
         bgnbd = fit_bgnbd(purchases_of(train[0]))
         found.append(Baseline("bg-nbd", lambda m: -bgnbd.expected(purchases_of(m), horizon), is_probability=False))
     if any(alarm_of(m, alarm).known.any() for m in train):

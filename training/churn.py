@@ -1,7 +1,7 @@
 """Train and backtest a churn model: many moments → matrix → fit → later moments, beside its baselines."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from features.errors import UserError
 from features.events.columns import DAY
 from features.events.store import Store
 from features.matrix import Matrix
+from features.signals import all_signals
 from features.timeline import Array
 from models.alarm import AlarmSettings
 from models.churn import HORIZON, ChurnModel, booster_margins
@@ -22,6 +23,7 @@ from training.money import Offer
 from training.recipes import Recipe, load_recipe
 
 LEAST_USERS = 100  # with a purchase in the look-back, and of each class at least a tenth of it, to train on
+LEAST = {"seed": 0, "rounds": 1, "folds": 2, "stride_days": 1, "test_moments": 1, "most_rows": 1}  # in a recipe
 PER_ROW = 2  # training rows a user and moment: see `training.churn_fit.sample_rows`
 MODEL = "churn-model"
 Progress = Callable[[str, float], None]  # what is being done, and which share of it
@@ -80,8 +82,8 @@ class Task:
         """All that was known at an instant; None if it is too little to train on."""
         wanted = sorted({*self.recipe["horizons"], self.horizon})
         moments = [m for m in plan.train_for(known_until, wanted[0]) if m in self.at]
-        told = [days for days in wanted if any(m + days * DAY <= known_until for m in moments)]
-        train = [self.at[m] for m in moments]
+        train = [self.at[m] for m in moments if len(self.at[m])]
+        told = [days for days in wanted if _enough([m for m in train if m.as_of + days * DAY <= known_until])]
         if not _trainable([m for m in train if m.as_of + self.horizon * DAY <= known_until]):
             return None
         return Fitting(train, known_until, tuple(told), self.horizon, self.lookback)
@@ -120,12 +122,18 @@ def train_churn(
     told("fitting the model", 0)
     share = chosen_share(seen, recipe["plain_shares"])
     model = fit(final, recipe, plain_share=share, alarm=task.alarm, threads=threads)
+    results = _comparable(results)
     names = tuple(name for name in results[0].scores if name != MODEL)
     return ChurnRun(model, plan, tuple(results), names, recipe, sum(len(m) for m in final.train))
 
 
 def planned(store: Store, as_of: int, horizon: int, lookback: int, recipe: Recipe) -> Schedule:
-    """The moments of a run; all but `as_of` (µs) in days."""
+    """The moments of a run; all but `as_of` (µs) in days.
+
+    Raises:
+        UserError: the log is too short, or the recipe has a number that cannot be worked with.
+    """
+    _check(recipe)
     return schedule(
         first_purchase(store),
         as_of,
@@ -135,6 +143,21 @@ def planned(store: Store, as_of: int, horizon: int, lookback: int, recipe: Recip
         stride=recipe["stride_days"],
         tests=recipe["test_moments"],
     )
+
+
+def _check(recipe: Recipe) -> None:
+    for name, least in LEAST.items():
+        if recipe[name] < least:
+            raise UserError(f"{name} of the recipe is {recipe[name]}: give {least} or more")
+    if not all(type(days) is int and days >= 1 for days in recipe["horizons"]):
+        raise UserError(f"horizons of the recipe are {recipe['horizons']}: give whole days of 1 or more")
+    shares = recipe["plain_shares"]
+    if not shares or not all(type(share) in (int, float) and 0 <= share <= 1 for share in shares):
+        raise UserError(f"plain_shares of the recipe are {shares}: give one or more, from 0 to 1")
+    known = {HORIZON, *(signal.name for signal in all_signals())}
+    for name in (*recipe["monotone"]["rises_with"], *recipe["monotone"]["falls_with"]):
+        if name not in known:
+            raise UserError(f"[monotone] of the recipe names {name}: there is no such signal, see docs/signals.md")
 
 
 def prepared(
@@ -235,6 +258,15 @@ def _baseline_figures(test: Matrix, baseline: Baseline, score: Array, offer: Off
     return metrics.ranking_metrics(test.churned, score, offer)
 
 
+def _comparable(results: Sequence[MomentResult]) -> list[MomentResult]:
+    """Without the contenders that some moments lack: browsing may have begun in between."""
+    names = [name for name in results[0].scores if all(name in result.scores for result in results)]
+    return [
+        replace(result, scores={n: result.scores[n] for n in names}, figures={n: result.figures[n] for n in names})
+        for result in results
+    ]
+
+
 def select(matrix: Matrix, model: ChurnModel) -> Array:
     """The model's signals of a matrix, float32[users, model's signals]."""
     place = {name: i for i, name in enumerate(matrix.names)}
@@ -251,12 +283,16 @@ def _users_before(store: Store, as_of: int) -> int:
     return sum(int(timeline.as_of([as_of])[0].present.sum()) for timeline in store.timelines())
 
 
+def _enough(train: list[Matrix]) -> bool:
+    """Whether some moment has enough users."""
+    return max((len(m) for m in train), default=0) >= LEAST_USERS
+
+
 def _trainable(train: list[Matrix]) -> bool:
-    if not train:
+    if not _enough(train):
         return False
     churned = np.concatenate([m.churned for m in train])
-    users = max(len(m) for m in train)
-    return users >= LEAST_USERS and LEAST_USERS // 10 <= churned.sum() <= len(churned) - LEAST_USERS // 10
+    return bool(LEAST_USERS // 10 <= churned.sum() <= len(churned) - LEAST_USERS // 10)
 
 
 def _too_few(train: list[Matrix], why: str) -> str:

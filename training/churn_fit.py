@@ -12,6 +12,7 @@ import lightgbm as lgb
 import numpy as np
 from scipy import optimize, special
 
+from features.errors import UserError
 from features.events.columns import DAY
 from features.events.intake import hash_array
 from features.matrix import Matrix
@@ -99,7 +100,7 @@ def fit(data: Fitting, recipe: Recipe, *, plain_share: float, alarm: AlarmSettin
         horizons=data.horizons,
         slopes=np.ones(len(data.horizons)),
         levels=Levels(np.zeros(1, np.int64), np.zeros((1, len(data.horizons)))),
-        usual=np.nanmedian(data.train[0].values[:, chosen], axis=0).astype(np.float64),
+        usual=_medians(data.train[0].values[:, chosen]),
         risk_cuts=(0.0, 1.0),
         base_rates=_base_rates(data),
         horizon=data.horizon,
@@ -119,6 +120,12 @@ def _useful(train: Sequence[Matrix]) -> tuple[tuple[Signal, ...], Array]:
     names = train[0].names
     chosen = np.array([i for i, name in enumerate(names) if high[i] > low[i] or name in SIGNALS])
     return tuple(train[0].signals[i] for i in chosen), chosen
+
+
+def _medians(values: Array) -> Array:
+    """Of each column, float64[signals], without what is not observed; NaN where nothing is."""
+    seen = [column[~np.isnan(column)] for column in values.T]
+    return np.array([np.median(column) if column.size else np.nan for column in seen], np.float64)
 
 
 def sample_rows(data: Fitting, chosen: Array, seed: int, folds: int) -> Rows:
@@ -149,7 +156,11 @@ def _without(rows: Rows, fold: int) -> Rows:
 
 
 def boost(rows: Rows, names: list[str], recipe: Recipe) -> lgb.Booster:
-    """A booster of the rows beyond each group's log-odds."""
+    """A booster of the rows beyond each group's log-odds.
+
+    Raises:
+        UserError: LightGBM refuses a setting.
+    """
     rising, falling = (set(recipe["monotone"][way]) for way in ("rises_with", "falls_with"))
     settings = {
         "objective": "binary",
@@ -162,7 +173,11 @@ def boost(rows: Rows, names: list[str], recipe: Recipe) -> lgb.Booster:
         **recipe["booster"],
     }
     data = lgb.Dataset(rows.values, rows.silent.astype(np.float32), init_score=rows.start, feature_name=names)
-    return lgb.train(settings, data, recipe["rounds"])
+    try:
+        return lgb.train(settings, data, recipe["rounds"])
+    except lgb.basic.LightGBMError as error:
+        said = str(error).partition(" at ")[0]  # without the place in its own source
+        raise UserError(f"LightGBM refuses [booster] of the recipe: {said}") from error
 
 
 def fit_plain(rows: Rows, names: Sequence[str], data: Fitting) -> PlainScore:
@@ -180,7 +195,7 @@ def fit_plain(rows: Rows, names: Sequence[str], data: Fitting) -> PlainScore:
         for days in np.unique(rows.values[:, -1]):
             at = rows.values[:, -1] == days
             x[at, -1] = log_expected({name: values[at] for name, values in column.items()}, float(days), bgnbd)
-    size = np.bincount(rows.group)
+    size = np.maximum(np.bincount(rows.group), 1)  # of few users none may have drawn a horizon
     means = np.stack([np.bincount(rows.group, values) / size for values in x.T], axis=1)
     x -= means[rows.group]
     scale = x.std(axis=0) + 1e-9

@@ -8,6 +8,7 @@ from typing import Any
 from features.errors import UserError
 
 Recipe = Mapping[str, Any]
+OPEN = "booster"  # LightGBM knows more parameters than are shipped
 
 
 def load_recipe(name: str, path: Path | None = None) -> dict[str, Any]:
@@ -28,8 +29,11 @@ def load_recipe(name: str, path: Path | None = None) -> dict[str, Any]:
             raise UserError(f"{path} sets {key}; a recipe may set {', '.join(recipe)}")
         _check_type(path, key, value, recipe[key])
         if isinstance(value, dict):
-            for name in value.keys() & recipe[key].keys():
-                _check_type(path, f"{key}.{name}", value[name], recipe[key][name])
+            for name in value:
+                if name in recipe[key]:
+                    _check_type(path, f"{key}.{name}", value[name], recipe[key][name])
+                elif key != OPEN:
+                    raise UserError(f"{path} sets {key}.{name}; [{key}] may set {', '.join(recipe[key])}")
         recipe[key] = {**recipe[key], **value} if isinstance(value, dict) else value
     return recipe
 

@@ -64,3 +64,12 @@ def test_columns_are_found_by_name() -> None:
     values = np.arange(2 * len(names), dtype=np.float32).reshape(2, -1)
     found = columns_of(values, names)
     assert all((found[name] == values[:, names.index(name)]).all() for name in SIGNALS)
+
+
+def test_a_users_score_does_not_depend_on_who_else_is_asked_about() -> None:
+    rng = np.random.default_rng(2)
+    column = {name: rng.gamma(1, 20, 101).astype(np.float32) for name in SIGNALS}
+    column["days_since_first_purchase"] = column["days_since_purchase"] + 50
+    plain = PlainScore((0.9, -0.3, -0.12, -0.7, -0.05, -0.8), BgNbd(0.4, 30.0, 0.8, 2.0))
+    alone = [plain.margins({name: values[i : i + 1] for name, values in column.items()}, [30]) for i in range(101)]
+    np.testing.assert_array_equal(np.concatenate(alone), plain.margins(column, [30]))

@@ -11,7 +11,7 @@ from features.events.store import Store
 from features.matrix import evaluate, moments_of
 from features.signals import all_signals, by_name
 from features.timeline import Array
-from models.reasons import EARLIER, Reason, can_be_usual, norms, reasons
+from models.reasons import EARLIER, PERSONAL, Reason, can_be_usual, norms, reasons
 from tests.features.support import DAY_US, at
 from tests.shop import AS_OF, HORIZON, LOOKBACK, ingested, shop_log
 
@@ -132,5 +132,5 @@ def test_the_top_reason_as_usual_lowers_the_risk(store: Store, tell: Callable[..
     tell(high_risk=len(high), lowered=round(float(lowered), 3), against_own_norm=round(float(own), 3))
     assert lowered >= 0.9
     for user in high:
-        effects = [reason.effect for reason in found[user]]
-        assert effects == sorted(effects, reverse=True)
+        ranks = [reason.effect * (PERSONAL if reason.norm == "own" else 1) for reason in found[user]]
+        assert ranks == sorted(ranks, reverse=True)

@@ -1,6 +1,7 @@
 """A whole training run: which share of the plain score it chooses, what it refuses, and what it keeps as evidence."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,3 +107,28 @@ def test_the_moments_of_the_backtest_are_as_many_as_asked(churn_run: ChurnRun) -
         AS_OF - 2 * HORIZON * DAY_US,
     ]
     assert churn_run.model.lookback == LOOKBACK
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"folds": 1}, "folds"),
+        ({"horizons": [0]}, "horizons"),
+        ({"plain_shares": []}, "plain_shares"),
+        ({"monotone": {"rises_with": ["days_since_purchas"], "falls_with": []}}, "no such signal"),
+    ],
+)
+def test_a_recipe_that_cannot_be_worked_with_is_refused(shop: Store, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        trained_churn(shop, **settings)
+
+
+def test_views_that_begin_late_and_moments_without_users(tmp_path: Path) -> None:
+    log = shop_log()
+    log = log[(log["kind"] != "view") | (log["ts"] >= pd.Timestamp("2024-04-10"))]
+    first = pd.DataFrame({"user_id": ["first"], "ts": [pd.Timestamp("2023-03-01")], "kind": ["purchase"]})
+    log = pd.concat([log, first.astype({"ts": log["ts"].dtype})])  # long before the second
+    run = trained_churn(ingested(log, tmp_path / "store"), rounds=8)
+    assert len(run.backtest) == 2
+    assert "operators-alarm" not in run.baselines  # the older moment of the backtest knows no browsing
+    assert all(set(result.scores) == set(result.figures) == {MODEL, *run.baselines} for result in run.backtest)
