@@ -45,6 +45,12 @@ def test_there_are_notebooks() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["01_signals", "02_churn", "03_cross_sell"]
 
 
+# The recommender's trains the longest, and tests/training has the functions it calls.
+LONGEST = "03_cross_sell"
+RUN = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem == LONGEST)) for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", RUN)
 def test_it_runs(path: Path, complete_journey: Path, tell: Callable[..., None]) -> None:
     """From the folder of notebooks or the root; nothing is left behind in the repository."""
     before = _files()

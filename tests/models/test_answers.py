@@ -51,9 +51,10 @@ def expected(shop: Store, models: tuple[ChurnModel, Recommender]) -> Bits:
 def test_one_user_alone_is_as_in_the_batch(
     shop: Store, models: tuple[ChurnModel, Recommender], expected: Bits, tell: Callable[..., None]
 ) -> None:
-    alone = (timeline for user in expected for _, timeline in each_bucket(shop, [user]))
-    assert bits(shop, alone, *models) == expected
-    tell(users_alone=len(expected), lists_compared=2 * len(expected))
+    some = list(expected)[::3]
+    alone = (timeline for user in some for _, timeline in each_bucket(shop, [user]))
+    assert bits(shop, alone, *models) == {user: expected[user] for user in some}
+    tell(users_alone=len(some), lists_compared=2 * len(some))
 
 
 @pytest.mark.parametrize("rows", [100, 1_000, 3_333])

@@ -47,6 +47,7 @@ def worst_margin(run: ChurnRun) -> float:
     )
 
 
+@pytest.mark.slow
 def test_in_the_world_of_bg_nbd_the_plain_score_is_chosen(tmp_path: Path, tell: Callable[..., None]) -> None:
     store = ingested(process_log(BgNbd(r=2.0, alpha=60.0, a=0.8, b=2.5), 1_000, 1), tmp_path / "store")
     recipe = load_recipe("churn") | {"test_moments": 5, "horizons": [30], "rounds": 60, "stride_days": 30}

@@ -97,6 +97,7 @@ def test_what_is_not_better_is_not_taken(shop: Store, elsewhere: Path) -> None:
     assert "it is kept" in found.told()[-1]
 
 
+@pytest.mark.slow
 def test_another_seed_or_recipe_is_another_study(shop: Store, elsewhere: Path) -> None:
     first = outcome(tried(shop, 1))
     assert outcome(tried(shop, 1, seed=2))[1][2] != first[1][2]
