@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, brier_score_loss
 
 from features.engines.local import THREADS
@@ -37,10 +38,12 @@ from training.metrics import (
     lift_top_tenth,
     paired_bootstrap,
 )
+from training.plots import MODEL_COLOUR, OTHER_COLOURS
 from training.recipes import load_recipe
 
 OUT = Path(__file__).parent / "results" / "churn.json"
 HORIZONS = (7, 14, 30, 60, 90)
+PICTURED, PICTURE = "orii-90", Path("docs/images/auc_by_moment.png")  # in the README
 ALONE = 2  # moments at which the one model is compared with one for each horizon alone
 
 
@@ -103,6 +106,8 @@ def main() -> None:
                 found.update({"alone": _alone(row, store)} if given.alone else _measured(row, _run(row, store)))
                 OUT.write_text(json.dumps(kept, indent=1) + "\n")
                 _print(row.name, kept[row.name])
+    if "moments" in kept.get(PICTURED, {}):
+        _picture(kept[PICTURED]["moments"])
 
 
 def _store(source: str, folder: Path) -> Store:
@@ -245,6 +250,21 @@ def _print(name: str, found: Mapping[str, Any]) -> None:
         print(f"  {days} days: calibration within its limit at {len(at['within_limit'])} of {at['moments']}")
     for days, pairs in found.get("alone", {}).items():
         print(f"  {days} days, the one model and one for it alone: {pairs}")
+
+
+def _picture(moments: Mapping[str, Any]) -> None:
+    """AUC of the model and its baselines at each moment."""
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    days = sorted(moments)
+    for name, colour in zip(moments[days[0]]["auc"], (MODEL_COLOUR, *OTHER_COLOURS), strict=False):
+        axes.plot(days, [moments[day]["auc"][name] for day in days], marker="o", ms=4, label=name, color=colour)
+    axes.set(title="Online Retail II, 90 days: AUC by moment", ylabel="AUC")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="x", labelrotation=30, labelsize=8)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(PICTURE, dpi=100)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python docs/images/make.py var/store var/deployed 2011-12-09 16010
 
-The other pictures here are plots of the tracked runs, as MLflow shows them.
+Of the other pictures auc_by_moment.png is drawn by `python -m benchmarks.churn`, and recall_by_head.png is a plot of a
+tracked run, as MLflow shows it.
 """
 
 import sys
