@@ -57,7 +57,7 @@ def test_one_user_alone_is_as_in_the_batch(
     tell(users_alone=len(some), lists_compared=2 * len(some))
 
 
-@pytest.mark.parametrize("rows", [100, 1_000, 3_333])
+@pytest.mark.parametrize("rows", [300, 1_000])
 def test_the_size_of_buckets_changes_no_bit(
     shop: Store, models: tuple[ChurnModel, Recommender], expected: Bits, rows: int, tell: Callable[..., None]
 ) -> None:
@@ -69,12 +69,11 @@ def test_the_order_of_users_and_the_company_of_strangers_change_no_bit(
     shop: Store, models: tuple[ChurnModel, Recommender], expected: Bits
 ) -> None:
     users = list(expected)
-    for seed in range(3):
-        order = [users[i] for i in np.random.default_rng(seed).permutation(len(users))]
-        mixed = [name for i, user in enumerate(order) for name in (user, f"stranger {i}")]
-        found = bits(shop, [shop.timeline_of(mixed)], *models)
-        assert {user: found[user] for user in users} == expected
-        assert list(found) == mixed
+    order = [users[i] for i in np.random.default_rng(0).permutation(len(users))]
+    mixed = [name for i, user in enumerate(order) for name in (user, f"stranger {i}")]
+    found = bits(shop, [shop.timeline_of(mixed)], *models)
+    assert {user: found[user] for user in users} == expected
+    assert list(found) == mixed
 
 
 def test_named_users_come_in_parts_in_their_order(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,7 @@ def test_nothing_of_the_future_changes_a_byte(expected: str, tmp_path: Path, tel
     tell(rows_appended=len(more) + len(tomorrow))
 
 
+@pytest.mark.slow
 def test_users_of_the_future_do_not_decide_how_much_is_trained_on(tmp_path: Path) -> None:
     """A cap on rows is shared among the users known before the moment."""
     log = shop_log()

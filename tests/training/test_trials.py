@@ -89,6 +89,7 @@ def test_trials_are_around_the_recipe_as_given_and_judged_against_it(whole: Sear
     assert whole.recipe == whole.recipes[whole.best]
 
 
+@pytest.mark.slow
 def test_what_is_not_better_is_not_taken(shop: Store, elsewhere: Path) -> None:
     """Where only the plain score counts, no booster is better than another."""
     found = tried(shop, 2, plain_shares=[1.0])
@@ -104,6 +105,7 @@ def test_another_seed_or_recipe_is_another_study(shop: Store, elsewhere: Path) -
     assert outcome(tried(shop, 1, rounds=9))[0][3] != first[0][3]
 
 
+@pytest.mark.slow
 def test_the_backtest_stays_unseen(shop: Store, whole: Search) -> None:
     run = train_churn(shop, as_of=AS_OF, horizon=DAYS, lookback=LOOKBACK, recipe=whole.recipe)
     tested = [result.matrix.as_of for result in run.backtest]
@@ -113,6 +115,7 @@ def test_the_backtest_stays_unseen(shop: Store, whole: Search) -> None:
     assert run.recipe["booster"] == whole.recipe["booster"]
 
 
+@pytest.mark.slow
 def test_nothing_at_or_after_the_backtests_oldest_moment_is_read(whole: Search, elsewhere: Path) -> None:
     log = shop_log()
     log = log[log["ts"].astype("int64") < whole.until]
