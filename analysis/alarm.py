@@ -277,12 +277,11 @@ def lead_days(watch: Watch, flags: Array, instants: Array | None = None) -> tupl
         flags: bool[moments, users].
         instants: µs[users] to measure to, -1 for users not to count; when leaving became certain, if not given.
     """
-    users = np.arange(flags.shape[1])
     # Up to the last watched moment: on at it and ever since the first of the unbroken run that ends there.
     upto = np.arange(len(flags))[:, None] <= watch.last_watched
     last_off = np.where(upto & ~flags, np.arange(len(flags))[:, None], -1).max(axis=0)
     stood = (watch.last_watched >= 0) & (last_off < watch.last_watched)
-    since = np.where(stood, watch.as_of[np.minimum(last_off + 1, len(flags) - 1)], watch.certain[users])
+    since = np.where(stood, watch.as_of[np.minimum(last_off + 1, len(flags) - 1)], watch.certain)
     to = watch.certain if instants is None else np.asarray(instants)
     counted = (watch.certain >= 0) & (to >= 0)
     return np.where(counted, (to - since) / DAY, np.nan), stood & counted

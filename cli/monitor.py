@@ -9,9 +9,8 @@ import typer
 from analysis.drift import Drift
 from cli.options import AsOfOption, ModelOption, StoreOption, moment_in, progress, say, table
 from features.events.store import Store
-from features.instants import instant
 from models.bundle import open_bundle
-from models.churn import PART, load
+from models.churn import load
 from training.backtest import show
 from training.monitor import LiveCalibration, Watched
 from training.monitor import monitor as look
@@ -34,20 +33,16 @@ def monitor(
 
     opened = Store.open(store)
     version, chosen = resolve(CHURN, model)
-    bundle = open_bundle(bundle_of(version))
-    churn = load(bundle)
+    churn = load(open_bundle(bundle_of(version)))
     moment = moment_in(opened, as_of, churn.horizon)
-    until = instant(bundle.parts[PART]["as_of"])
     with progress() as told:
-        found = look(
-            opened, churn, as_of=moment, trained_until=until, progress=lambda share: told("looking at the users", share)
-        )
-    named = f"{version.name}/{version.version}"
-    say(f"{found.users:,} users as of {show(moment)}, {named} ({chosen}), trained on the log before {show(until)}")
+        found = look(opened, churn, as_of=moment, progress=lambda share: told("looking at the users", share))
+    named, until = f"{version.name}/{version.version}", show(churn.as_of)
+    say(f"{found.users:,} users as of {show(moment)}, {named} ({chosen}), trained on the log before {until}")
     _print(found)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(_as_json(found) | {"model": named, "trained_until": show(until)}, indent=1) + "\n")
+        out.write_text(json.dumps(_as_json(found) | {"model": named, "trained_until": until}, indent=1) + "\n")
         say(f"wrote {out}")
     if found.alarm:
         raise typer.Exit(1)

@@ -100,22 +100,21 @@ def churn_answers(
     values = np.ascontiguousarray(evaluate(moment, asked, scored).T)
     column = {signal.name: values[:, i] for i, signal in enumerate(asked)}
     inputs = np.ascontiguousarray(values[:, : len(model.signals)])
-    everybody = np.arange(len(timeline))[scored]
     probability = np.full(len(timeline), model.base_rate(question.horizon))
     curve = model.curve(inputs, as_of)
-    horizon = model.horizon if question.horizon is None else model.checked(question.horizon)
-    probability[scored] = model.within(curve, horizon)
-    days: dict[int, float] = dict(zip(everybody, model.expected_days(curve).tolist(), strict=True))
-    lateness = _lateness(column["orders_ever"], column[USUAL_SILENCE])
-    late = {user: float(share) for user, share in zip(everybody, lateness, strict=True) if np.isfinite(share)}
-    rung = alarm(column[alarms.UNSEEN], column[alarms.BROWSING], model.alarm).answers()
-    rings = dict(zip(everybody, rung, strict=True))
-    causes: dict[int, Cause] = {}
+    probability[scored] = model.within(curve, model.horizon if question.horizon is None else question.horizon)
+    causes: list[Cause] | list[None] = [None] * len(inputs)
     if question.cause:
         given = np.stack([column[name] for name in CAUSE_SIGNALS], axis=1)
-        found = infer_causes(given, model.cause_usual, language=question.language)
-        causes = dict(zip(everybody, found, strict=True))
-    why = dict(zip(everybody, _reasons(timeline, as_of, model, inputs, scored, question), strict=True))
+        causes = infer_causes(given, model.cause_usual, language=question.language)
+    told = zip(
+        model.expected_days(curve).tolist(),
+        _lateness(column["orders_ever"], column[USUAL_SILENCE]),
+        alarm(column[alarms.UNSEEN], column[alarms.BROWSING], model.alarm).answers(),
+        causes,
+        _reasons(timeline, as_of, model, inputs, scored, question),
+        strict=True,
+    )
     risks = model.risk(probability)
     return [
         ChurnAnswer(
@@ -123,20 +122,17 @@ def churn_answers(
             _status(moment.present[i], scored[i]),
             float(probability[i]),
             risks[i],
-            days.get(i),
-            late.get(i),
-            rings.get(i),
-            causes.get(i),
-            why.get(i, []),
+            *(next(told) if scored[i] else (None, None, None, None, [])),
         )
         for i, user_id in enumerate(timeline.user_ids.to_pylist())
     ]
 
 
-def _lateness(orders: Array, usual_silence: Array) -> Array:
-    """Share of gaps no longer than the present silence, out of the smoothed share of longer ones; NaN without a gap."""
+def _lateness(orders: Array, usual_silence: Array) -> list[float | None]:
+    """Share of gaps no longer than the present silence, from the smoothed share of longer ones; None without a gap."""
     longer = np.rint(usual_silence.astype(np.float64) * (orders + 1) - 1)
-    return np.divide(orders - 1 - longer, orders - 1, out=np.full(orders.shape, np.nan), where=orders > 1)
+    gaps = orders.astype(np.float64) - 1
+    return [float((n - more) / n) if n > 0 else None for n, more in zip(gaps, longer, strict=True)]
 
 
 def _signals(model: ChurnModel, cause: bool) -> tuple[Signal, ...]:

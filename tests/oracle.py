@@ -484,7 +484,7 @@ def _windows_with_purchase(days: int, windows: int) -> str:
 
 def _rhythm() -> Columns:
     return {
-        **{f"days_since_{n}_order_days": days_ago(f"purchase_{n}") for n in (2, 3, 5, 10)},
+        **{f"days_since_orders_{n}o": days_ago(f"purchase_{n}") for n in (2, 3, 5, 10)},
         "_days_since_1_order_days": days_ago("purchase_1"),
         "_days_since_4_order_days": days_ago("purchase_4"),
     }

@@ -129,13 +129,12 @@ def intervals(run: ChurnRun, seed: int = 0) -> tuple[Figures, Mapping[int, Figur
 
 
 def _means(run: ChurnRun, name: str, joined: Mapping[tuple[int, str], Mapping[str, Array]]) -> dict[str, Interval]:
-    having = [r for r in run.backtest if name in r.scores]
     return {
         figure: _interval(
-            float(np.mean([r.figures[name][figure] for r in having])),
-            np.mean([joined[r.matrix.as_of, name][figure] for r in having], axis=0),
+            float(np.mean([r.figures[name][figure] for r in run.backtest])),
+            np.mean([joined[r.matrix.as_of, name][figure] for r in run.backtest], axis=0),
         )
-        for figure in joined[having[0].matrix.as_of, name]
+        for figure in joined[run.backtest[0].matrix.as_of, name]
     }
 
 

@@ -71,7 +71,6 @@ def monitor(
     model: ChurnModel,
     *,
     as_of: int,
-    trained_until: int,
     threads: int = THREADS,
     progress: Callable[[float], None] | None = None,
 ) -> Watched:
@@ -79,7 +78,6 @@ def monitor(
 
     Args:
         as_of: the moment, µs; nothing at or after it is read.
-        trained_until: where the model's training data ended, µs.
 
     Raises:
         UserError: no user had a purchase in the model's look-back.
@@ -96,9 +94,9 @@ def monitor(
     drifts = drift(model.reference, as_of, values, probability)
     end = min(as_of, (store.span[1] // DAY + 1) * DAY)  # after its end the log tells of no outcome
     before = end - model.horizon * DAY
-    if before < trained_until:
+    if before < model.as_of:
         why = f"outcomes are known up to {show(before)} only, and the model was trained on the log before"
-        return Watched(as_of, len(live), drifts, None, f"{why} {show(trained_until)}")
+        return Watched(as_of, len(live), drifts, None, f"{why} {show(model.as_of)}")
     past = matrices(
         store,
         [before],

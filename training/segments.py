@@ -80,8 +80,7 @@ def segment_figures(run: ChurnRun) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _figures(run: ChurnRun, name: str, chosen: list[Array]) -> dict[str, float]:
-    having = [(r, mask) for r, mask in zip(run.backtest, chosen, strict=True) if name in r.scores]
-    parts = [(r.matrix.churned[mask], r.scores[name][mask]) for r, mask in having]
+    parts = [(r.matrix.churned[m], r.scores[name][m]) for r, m in zip(run.backtest, chosen, strict=True)]
     churned, score = (np.concatenate(column) for column in zip(*parts, strict=True))
     out = {"users": float(len(churned)), "churned_share": float(churned.mean())}
     aucs = [metrics.auc(left, s) for left, s in parts if LEAST <= left.sum() <= len(left) - LEAST]

@@ -28,7 +28,7 @@ from models.churn import HORIZON, booster_margins
 from models.plain import columns_of
 from training import churn, tracking
 from training.backtest import Schedule, show
-from training.churn_fit import Fitting, boost, fit_plain, sample_rows
+from training.churn_fit import Fitting, Rows, boost, fit_plain, sample_rows
 from training.metrics import auc
 from training.recipes import Recipe
 
@@ -183,7 +183,7 @@ def _built(
             yield Step(data, matrix, plain.margins(columns_of(matrix.values, matrix.names), [plan.horizon])[:, 0])
 
 
-def _rows(data: Fitting, recipe: Recipe) -> Any:
+def _rows(data: Fitting, recipe: Recipe) -> Rows:
     # Made anew for each booster: rows of all moments at once would not fit where one moment's just do.
     return sample_rows(data, np.arange(len(data.train[0].names)), recipe["seed"], recipe["folds"])
 

@@ -83,8 +83,12 @@ def all_signals() -> tuple[Signal, ...]:
 
 def by_name(names: Sequence[str]) -> tuple[Signal, ...]:
     """The named signals, in the order given."""
-    known = {s.name: s for s in all_signals()}
-    return tuple(known[name] for name in names)
+    return tuple(_by_name()[name] for name in names)
+
+
+@cache
+def _by_name() -> dict[str, Signal]:
+    return {s.name: s for s in all_signals()}
 
 
 @cache

@@ -73,28 +73,10 @@ def overdue_spreads(m: Moment) -> Array:
     return (m.days_since("purchase") - gaps.mean) / (gaps.spread + 1)
 
 
-@signal(family="rhythm", unit="days")
-def days_since_2_order_days(m: Moment) -> Array:
-    """Days since the last but one date with an order."""
-    return m.days_since_date("purchase", 2)
-
-
-@signal(family="rhythm", unit="days")
-def days_since_3_order_days(m: Moment) -> Array:
-    """Days since the third newest date with an order."""
-    return m.days_since_date("purchase", 3)
-
-
-@signal(family="rhythm", unit="days")
-def days_since_5_order_days(m: Moment) -> Array:
-    """Days since the fifth newest date with an order."""
-    return m.days_since_date("purchase", 5)
-
-
-@signal(family="rhythm", unit="days")
-def days_since_10_order_days(m: Moment) -> Array:
-    """Days since the tenth newest date with an order."""
-    return m.days_since_date("purchase", 10)
+@signal(family="rhythm", unit="days", windows=(2, 3, 5, 10), suffix="o")
+def days_since_orders(m: Moment, orders: int) -> Array:
+    """Days since the first of the last {orders} dates with an order."""
+    return m.days_since_date("purchase", orders)
 
 
 @signal(family="rhythm", unit="days")

@@ -24,14 +24,14 @@ def run(shop: Store) -> ChurnRun:
 
 def test_the_users_of_training_are_calm(shop: Store, run: ChurnRun) -> None:
     """At the newest moment of training nothing can have moved: every index is 0."""
-    found = monitor(shop, run.model, as_of=int(run.model.reference.as_of[0]), trained_until=UNTIL)
+    found = monitor(shop, run.model, as_of=int(run.model.reference.as_of[0]))
     assert len(found.drifts) > len(run.model.signals)
     assert {d.psi for d in found.drifts} == {0.0}
     assert not found.alarm
 
 
 def test_calibration_is_that_of_a_horizon_ago(shop: Store, run: ChurnRun) -> None:
-    found = monitor(shop, run.model, as_of=AS_OF, trained_until=UNTIL)
+    found = monitor(shop, run.model, as_of=AS_OF)
     assert found.calibration is not None
     before = AS_OF - HORIZON * DAY_US
     then = matrix_at(shop, before, lookback=LOOKBACK, horizon=HORIZON)
@@ -46,14 +46,14 @@ def test_calibration_is_that_of_a_horizon_ago(shop: Store, run: ChurnRun) -> Non
 
 def test_calibration_is_not_told_where_the_model_was_trained_on_the_outcome(shop: Store, run: ChurnRun) -> None:
     late = UNTIL + HORIZON * DAY_US
-    assert monitor(shop, run.model, as_of=late, trained_until=UNTIL).calibration is not None
-    found = monitor(shop, run.model, as_of=late - DAY_US, trained_until=UNTIL)
+    assert monitor(shop, run.model, as_of=late).calibration is not None
+    found = monitor(shop, run.model, as_of=late - DAY_US)
     assert found.calibration is None
     assert "outcomes are known up to 2024-03-31 only" in found.not_calibrated
 
 
 def test_after_the_log_has_ended_silence_is_not_taken_for_leaving(shop: Store, run: ChurnRun) -> None:
-    found = monitor(shop, run.model, as_of=AS_OF + 20 * DAY_US, trained_until=UNTIL)
+    found = monitor(shop, run.model, as_of=AS_OF + 20 * DAY_US)
     assert found.calibration is not None
     assert found.calibration.as_of == AS_OF - HORIZON * DAY_US
 
@@ -63,9 +63,7 @@ def test_nothing_at_or_after_the_moment_is_read(shop: Store, run: ChurnRun, tmp_
     log = shop_log()
     stamps = log["ts"].to_numpy().astype("datetime64[us]").astype("int64")
     cut = ingested(log[stamps < moment], tmp_path / "cut")
-    assert monitor(cut, run.model, as_of=moment, trained_until=UNTIL) == monitor(
-        shop, run.model, as_of=moment, trained_until=UNTIL
-    )
+    assert monitor(cut, run.model, as_of=moment) == monitor(shop, run.model, as_of=moment)
 
 
 def test_views_that_are_no_longer_logged_ring(shop: Store, run: ChurnRun, tmp_path: Path) -> None:
@@ -73,15 +71,15 @@ def test_views_that_are_no_longer_logged_ring(shop: Store, run: ChurnRun, tmp_pa
     log = shop_log()
     stamps = log["ts"].to_numpy().astype("datetime64[us]").astype("int64")
     broken = ingested(log[(log["kind"] != "view") | (stamps < moment - 14 * DAY_US)], tmp_path / "broken")
-    rung = {d.signal for d in monitor(broken, run.model, as_of=moment, trained_until=UNTIL).drifts if d.alarm}
-    whole = {d.signal for d in monitor(shop, run.model, as_of=moment, trained_until=UNTIL).drifts if d.alarm}
+    rung = {d.signal for d in monitor(broken, run.model, as_of=moment).drifts if d.alarm}
+    whole = {d.signal for d in monitor(shop, run.model, as_of=moment).drifts if d.alarm}
     assert {"views_7d", "days_since_view", "browse_minutes_7d"} <= rung - whole
     assert not any(name.startswith(("orders", "spend")) for name in rung - whole)
 
 
 def test_nobody_to_compare_is_said(shop: Store, run: ChurnRun) -> None:
     with pytest.raises(UserError, match=r"no user of .* had a purchase in the 120 days before 2026-01-01"):
-        monitor(shop, run.model, as_of=at("2026-01-01"), trained_until=UNTIL)
+        monitor(shop, run.model, as_of=at("2026-01-01"))
 
 
 @pytest.mark.parametrize(("users", "times"), [(150, 100), (3_000, 20)])
