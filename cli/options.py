@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import duckdb
 import typer
@@ -28,6 +28,7 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/NAME/VERSION or models:/NAME@ALIAS; without it the champion.")
 ]
 UsersOption = Annotated[Path | None, typer.Option("--users", help="CSV or Parquet with user_id: only these.")]
+LanguageOption = Annotated[Literal["en", "zh"], typer.Option(help="Of reasons and evidence.")]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML that overrides the shipped recipe.")]
 DeployedOption = Annotated[Path, typer.Option("--deployed", help="Folder of deployed bundles.")]
 

@@ -1,5 +1,6 @@
 """`ebbtide recommend`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import typer
 
 from cli.options import (
     AsOfOption,
+    LanguageOption,
     ModelOption,
     OutOption,
     StoreOption,
@@ -23,7 +25,9 @@ from models.answers import CatalogueCodes, RecommendAnswer, recommend_answers
 from models.batch import each_bucket
 from models.bundle import open_bundle
 from models.deployed import load_recommender
-from models.recommender import MODES
+from models.recommender import MODES, Ask, Filter
+from models.recommender.ask import checked_mode
+from serving.schemas import filter_of_json
 from training.backtest import show
 
 
@@ -33,18 +37,25 @@ def recommend(
     out: OutOption,
     k: Annotated[int, typer.Option("-k", help="Items for each user.", min=1, max=1000)] = 20,
     mode: Annotated[str, typer.Option(help=f"One of {', '.join(MODES)}; cross_sell: never bought before.")] = "all",
+    scene: Annotated[str | None, typer.Option(help="Where the list is shown: a name of the model's scenes.")] = None,
+    filter_file: Annotated[
+        Path | None, typer.Option("--filter", help="A JSON file of filters, as the service takes them.")
+    ] = None,
+    language: LanguageOption = "en",
     model: ModelOption = None,
     users: UsersOption = None,
 ) -> None:
     """Write every user's recommendations.
 
-    Example: ebbtide recommend --store var/store --as-of 2018-01-01 --out r.parquet
+    Example: ebbtide recommend --store var/store --as-of 2018-01-01 --mode cross_sell --out r.parquet
     """
     from training.promotion import bundle_of, resolve
     from training.tracking import CROSS_SELL
 
-    if mode not in MODES:
-        raise UserError(f"--mode {mode} is not known; this version has {', '.join(MODES)}")
+    if mode not in MODES or mode == "bundle":
+        offered = ", ".join(one for one in MODES if one != "bundle")
+        raise UserError(f"--mode {mode} is not one for all users; use one of: {offered}")
+    ask = Ask(mode=checked_mode(mode), k=k, scene=scene, filter=_filter(filter_file))
     opened = Store.open(store)
     moment = moment_in(opened, as_of)
     version, chosen = resolve(CROSS_SELL, model)
@@ -54,13 +65,22 @@ def recommend(
     answers: list[RecommendAnswer] = []
     with progress() as told:
         for share, timeline in each_bucket(opened, named):
-            answers += recommend_answers(timeline, moment, recommender, codes, k=k, mode=mode)
+            answers += recommend_answers(timeline, moment, recommender, codes, ask, language)
             told("recommending", share)
     if named is None:
         answers = [answer for answer in answers if answer.status != "unknown_user"]
     out.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(_table(answers), out)
     say(f"wrote {out}: {len(answers):,} users as of {show(moment)}, {version.name}/{version.version} ({chosen})")
+
+
+def _filter(path: Path | None) -> Filter:
+    if path is None:
+        return Filter()
+    try:
+        return filter_of_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the filter {path}: {error}") from error
 
 
 def _table(answers: list[RecommendAnswer]) -> pa.Table:

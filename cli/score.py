@@ -1,6 +1,6 @@
 """`ebbtide score`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +8,7 @@ import typer
 
 from cli.options import (
     AsOfOption,
+    LanguageOption,
     ModelOption,
     OutOption,
     StoreOption,
@@ -36,7 +37,7 @@ def score(
     ] = None,
     reasons: Annotated[int, typer.Option(help="Reasons for each user.", min=0, max=10)] = 3,
     cause: Annotated[bool, typer.Option(help="Also why each user would leave.")] = True,
-    language: Annotated[Literal["en", "zh"], typer.Option(help="Of reasons and evidence.")] = "en",
+    language: LanguageOption = "en",
 ) -> None:
     """Write every user's churn probability.
 

@@ -38,15 +38,14 @@ def train_cross_sell(
 
 def _print(run: cross_sell.CrossSellRun) -> None:
     newest = run.backtest[0]
-    modes = list(newest.scores[cross_sell.MODEL])
+    figures = [(aim, figure) for aim in newest.scores for figure in ("recall", "ndcg")]
     rows = [
-        [f"{mode} {figure}@{cross_sell.K}", *(getattr(by_mode[mode], figure) for by_mode in newest.scores.values())]
-        for mode in modes
-        for figure in ("recall", "ndcg")
+        [name, *(getattr(newest.scores[aim][name], figure) for aim, figure in figures)] for name in newest.scores["all"]
     ]
-    users = ", ".join(f"{newest.scores[cross_sell.MODEL][mode].users:,} users for {mode}" for mode in modes)
-    table(("backtest", *newest.scores), rows, title=f"at {show(newest.as_of)}, next {run.horizon} days, {users}")
-    for mode in modes:
-        best = max((n for n in newest.scores if n != cross_sell.MODEL), key=lambda n: newest.scores[n][mode].recall)
-        ahead = newest.scores[cross_sell.MODEL][mode].recall - newest.scores[best][mode].recall
-        say(f"{mode}: the blend {'beats' if ahead > 0 else 'does NOT beat'} every head: {ahead:+.4f} against {best}")
+    users = ", ".join(f"{by_name[cross_sell.MODEL].users:,} users for {aim}" for aim, by_name in newest.scores.items())
+    header = ("backtest", *(f"{aim} {figure}@{cross_sell.K}" for aim, figure in figures))
+    table(header, rows, title=f"at {show(newest.as_of)}, next {run.horizon} days, {users}")
+    for aim, by_name in newest.scores.items():
+        best = max((name for name in by_name if name != cross_sell.MODEL), key=lambda name: by_name[name].recall)
+        ahead = by_name[cross_sell.MODEL].recall - by_name[best].recall
+        say(f"{aim}: the model {'beats' if ahead > 0 else 'does NOT beat'} all others: {ahead:+.4f} against {best}")

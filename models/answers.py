@@ -1,6 +1,5 @@
 """What the models say of users at a moment: the one scoring path, for a nightly batch and for a request alike."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -19,10 +18,14 @@ from models.causes import SIGNALS as CAUSE_SIGNALS
 from models.causes import Cause, infer_causes
 from models.churn import ChurnModel
 from models.reasons import Reason, norms, reasons
-from models.recommender import Recommender
+from models.recommender import Ask, History, Recommender
+from models.recommender.history import PURCHASE
 from models.words import Language
+from models.words import load as load_words
 
 USUAL_SILENCE = "silence_usual_share"
+ASK = Ask()
+BUNDLED = 3  # complements that a bundle adds to the cart
 Status = Literal["ok", "unknown_user", "too_little_history"]
 
 
@@ -69,7 +72,7 @@ class ChurnAnswer:
 
 @dataclass(frozen=True)
 class Item:
-    """A recommended item, the head that found it, and evidence in words."""
+    """A recommended item, the head that speaks for it, and evidence in words."""
 
     item_id: str
     score: float
@@ -78,12 +81,25 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """The cart and the best complements as a set: the price of all, in currency units, and what the discount saves."""
+
+    items: list[str]
+    price: float
+    saves: float
+
+
+@dataclass(frozen=True)
 class RecommendAnswer:
-    """Items best first; for users without a purchase yet they are the popular ones, and say so."""
+    """Items best first; of whom nothing is known gets what good newcomers began with, and `status` says so.
+
+    bundle: in the mode of that name, where every price is known.
+    """
 
     user_id: str
     status: Status
     items: list[Item]
+    bundle: Bundle | None = None
 
 
 def churn_answers(
@@ -162,31 +178,40 @@ def recommend_answers(
     as_of: int,
     recommender: Recommender,
     catalogue_code: Array,
-    *,
-    k: int = 20,
-    mode: str = "all",
-    exclude: Sequence[str] = (),
+    ask: Ask = ASK,
+    language: Language = "en",
 ) -> list[RecommendAnswer]:
     """An answer a user of the timeline, in its order.
 
     Args:
         catalogue_code: the recommender's code by the store's item code, -1 for items it does not know.
-        exclude: item ids never to return.
+
+    Raises:
+        UserError: the recommender has no such scene.
     """
-    moment = timeline.as_of([as_of])[0]
-    known = timeline.known_before(as_of)
-    stream, items = known.stream("purchase"), known.values("purchase", c.ITEM_ID)
-    codes = np.append(catalogue_code, -1)[items].astype(np.int32)
-    stops = moment.place("purchase")
-    barred = [int(code) for code in recommender.catalogue.codes(list(exclude)) if code >= 0]
+    present = timeline.as_of([as_of])[0].present
+    history = History.of_timeline(timeline, as_of, catalogue_code.astype(np.int32))
+    bought = np.bincount(history.users[history.kind == PURCHASE], minlength=len(history)) > 0
+    words, ids = load_words(language), recommender.catalogue.ids
     out = []
-    for user, user_id in enumerate(timeline.user_ids.to_pylist()):
-        rows = slice(int(stream.offsets[user]), int(stops[user]))
-        found = recommender.recommend(codes[rows], stream.ts[rows], as_of, k, mode, barred)
-        status = _status(moment.present[user], bool((codes[rows] >= 0).any()))
-        ids = recommender.catalogue.ids
-        out.append(RecommendAnswer(user_id, status, [Item(ids[s.item], s.score, s.head, s.evidence) for s in found]))
+    for user, found in enumerate(recommender.recommend(history, as_of, ask)):
+        items = [Item(ids[s.item], s.score, s.head, words.offer(*s.phrase)) for s in found]
+        status = _status(bool(present[user]), bool(bought[user]))
+        out.append(RecommendAnswer(str(history.user_ids[user]), status, items, _bundle(recommender, ask, items)))
     return out
+
+
+def _bundle(recommender: Recommender, ask: Ask, found: list[Item]) -> Bundle | None:
+    """The cart with the three best complements."""
+    if ask.mode != "bundle":
+        return None
+    items = [*dict.fromkeys(ask.cart), *(item.item_id for item in found[:BUNDLED] if item.head == "complement")]
+    codes = recommender.catalogue.codes(items)
+    prices = recommender.shop.attributes.price[codes]
+    if len(items) == len(set(ask.cart)) or (codes < 0).any() or np.isnan(prices).any():
+        return None
+    price = float(prices.sum())
+    return Bundle(items, round(price, 2), round(price * ask.discount, 2))
 
 
 def _status(seen: bool, enough: bool) -> Status:

@@ -74,6 +74,10 @@ class Words:
             out["share"] = numbers["value"] / numbers["of"] if numbers["of"] else 0.0
         return self._first_letter(self._filled(self.texts["evidence"][name], out, "events"))
 
+    def offer(self, name: str, values: Mapping[str, float | str]) -> str:
+        """Why an item is offered."""
+        return self._filled(self.texts["offers"][name], values, "events")
+
     def answer(self, said: str) -> str:
         """What a survey answer says."""
         return str(self.texts["answers"][said])

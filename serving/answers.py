@@ -12,6 +12,7 @@ from features.events.store import Store
 from models import churn as churn_model
 from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
 from models.deployed import CROSS_SELL, Deployed
+from models.recommender import Ask
 from serving.guard import Refused
 from serving.schemas import ChurnRequest, ChurnResponse, RecommendRequest, RecommendResponse, iso
 from serving.users import moment_of, timeline_of
@@ -79,15 +80,26 @@ def churn(request: ChurnRequest, held: Held) -> ChurnResponse:
 
 
 def recommend(request: RecommendRequest, held: Held) -> RecommendResponse:
-    """The items that each user is likeliest to buy next."""
+    """What to offer each user, for the purpose asked for."""
     recommender = held.deployed.recommender
     if recommender is None:
         raise _not_deployed(held, CROSS_SELL)
     timeline, sent = timeline_of(request.users, held.store)
     as_of = moment_of(request.as_of, held.as_of)
     codes = held.codes.with_sent(sent)
-    barred = [*request.exclude, *request.cart]
-    results = recommend_answers(timeline, as_of, recommender, codes, k=request.k, mode=request.mode, exclude=barred)
+    if request.context.scene is not None and request.context.scene not in recommender.scenes:
+        known = ", ".join(recommender.scenes)
+        raise Refused(422, "invalid", f"context.scene {request.context.scene!r}: use one of {known}", "context.scene")
+    ask = Ask(
+        mode=request.mode,
+        k=request.k,
+        cart=tuple(request.cart),
+        exclude=tuple(request.exclude),
+        filter=request.filter.ours(),
+        scene=request.context.scene,
+        discount=request.context.discount,
+    )
+    results = recommend_answers(timeline, as_of, recommender, codes, ask, request.language)
     return RecommendResponse.model_validate(held.answer(CROSS_SELL, as_of, results))
 
 

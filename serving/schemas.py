@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from features.events import columns as c
 from features.events.intake import CLOCK_TOLERANCE, LARGEST_AMOUNT, LONGEST_TEXT
 from models.answers import Status
+from models.recommender import Filter as OurFilter
+from models.recommender import Mode
 from models.words import Language
 
 MOST_USERS = 1_000
@@ -88,15 +90,6 @@ _number: dict[str, Any] = {"strict": True, "ge": 0, "allow_inf_nan": False}
 Amount = Annotated[float, Field(le=LARGEST_AMOUNT, **_number)]
 Seconds = Annotated[float, Field(le=LARGEST_INT32 / c.NUMBERS[c.DWELL][0], **_number)]
 Count = Annotated[float, Field(le=LARGEST_INT32, **_number)]
-
-
-def _empty(value: dict[str, Any]) -> dict[str, Any]:
-    if value:
-        raise PydanticCustomError("not_supported", "is not supported yet: leave it out or send {{}}")
-    return value
-
-
-NotYet = Annotated[dict[str, Any], BeforeValidator(lambda v: _empty(v) if isinstance(v, dict) else v)]
 
 
 class _Strict(BaseModel):
@@ -186,21 +179,73 @@ class ChurnRequest(_Strict):
     )
 
 
+_Texts = Annotated[list[Id], FailFast(), Field(max_length=MOST_EXCLUDED)]
+_Flag = Annotated[bool, Field(strict=True)]
+
+
+class Filter(_Strict):
+    """Which items may be shown; what is left out limits nothing."""
+
+    in_stock: _Flag = Field(False, description="Only items that the items table does not call out of stock.")
+    categories: _Texts = Field(default=[], description="Any of these paths, or what lies below them.")
+    not_categories: _Texts = Field(default=[], description="None of these, nor what lies below them.")
+    brands: _Texts = Field(default=[], description="Any of these.")
+    price_min: Amount | None = Field(None, description="Currency units a piece; items without a price are left out.")
+    price_max: Amount | None = None
+    shown_days: Annotated[float, Field(strict=True, gt=0, le=3650)] | None = Field(
+        None, description="Not if the log has it shown, or sent in a message, to the user within so many days."
+    )
+    per_category: Annotated[int, Field(strict=True, ge=1, le=MOST_ITEMS)] | None = Field(
+        None, description="At most so many items of one category."
+    )
+
+    def ours(self) -> "OurFilter":
+        """As the recommender takes it."""
+        lists = {name: tuple(getattr(self, name)) for name in ("categories", "not_categories", "brands")}
+        return OurFilter(**{**self.__dict__, **lists})
+
+
+def filter_of_json(text: bytes) -> "OurFilter":
+    """A filter from a file.
+
+    Raises:
+        ValueError: it is not one; the message says where.
+    """
+    return Filter.model_validate_json(text).ours()
+
+
+class Context(_Strict):
+    """Where the list is shown."""
+
+    scene: Text = Field(None, description="A scene of the model's table, such as commute, home or gift.")
+    discount: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
+        0.0, description="Share of a bundle's price that its buyer saves."
+    )
+
+
 class RecommendRequest(_Strict):
-    """Whom to recommend to, how many items, and which never."""
+    """Whom to recommend to, for which purpose, how many items, and which may be shown."""
 
     users: _Users = Field(description=f"1 to {MOST_USERS:,}, each once.")
     as_of: Instant = Field(None, description=_AS_OF)
     k: Annotated[int, Field(strict=True, ge=1, le=MOST_ITEMS)] = Field(20, description="At most so many items a user.")
-    mode: Literal["all", "cross_sell"] = Field("all", description="cross_sell: only what the user never bought.")
-    cart: Annotated[list[Id], FailFast(), Field(max_length=MOST_EXCLUDED)] = Field(
-        default=[], description="Items in the cart: never recommended."
+    mode: Mode = Field(
+        "all",
+        description="repeat: bought before and due; cross_sell: never bought; up_sell: a step dearer where the user "
+        "buys; discover: categories never tried; bundle: what goes with the cart; win_back: new since they left; "
+        "welcome: what newcomers who stayed began with.",
     )
-    exclude: Annotated[list[Id], FailFast(), Field(max_length=MOST_EXCLUDED)] = Field(
-        default=[], description="Items never to recommend."
-    )
-    context: NotYet = Field(default={}, description="Not supported yet: only {}.")
-    filter: NotYet = Field(default={}, description="Not supported yet: only {}.")
+    cart: _Texts = Field(default=[], description="Items in the cart: never recommended, and what complements go with.")
+    exclude: _Texts = Field(default=[], description="Items never to recommend.")
+    context: Context = Field(default=Context.model_validate({}), description="Where the list is shown.")
+    filter: Filter = Field(default=Filter.model_validate({}), description="Which items may be shown.")
+    language: Language = Field("en", description="Of the evidence.")
+
+    @model_validator(mode="after")
+    def _bundle_has_a_cart(self) -> "RecommendRequest":
+        if self.mode == "bundle" and not self.cart:
+            raise PydanticCustomError("no_cart", "mode bundle needs a cart: at least one item that goes first")
+        return self
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -270,12 +315,21 @@ class Item(_FromOurs):
     evidence: str
 
 
+class Bundle(_FromOurs):
+    """The cart and its best complements as a set."""
+
+    items: list[str]
+    price: float = Field(description="Of all, in currency units, without the discount.")
+    saves: float = Field(description="What the stated discount takes off.")
+
+
 class RecommendResult(_FromOurs):
-    """One user's items, best first; without a purchase to go by they are the popular ones, and `status` says so."""
+    """One user's items, best first; of whom nothing is known gets what newcomers begin with, and `status` says so."""
 
     user_id: str
     status: Status
     items: list[Item]
+    bundle: Bundle | None = Field(description="In the mode bundle, where every price is known.")
 
 
 class _Answer(_FromOurs):
@@ -353,9 +407,10 @@ class RecommendResponse(_Answer):
                                     "item_id": "22423",
                                     "score": 0.8,
                                     "head": "repeat",
-                                    "evidence": "bought 4 times, last 20 days ago",
+                                    "evidence": "bought 4 times, every 21 days, due",
                                 }
                             ],
+                            "bundle": None,
                         }
                     ],
                 }

@@ -1,34 +1,55 @@
-"""Train and backtest a recommender: purchases → heads and blend → the items bought next."""
+"""Train and backtest a recommender: acts on items → heads, blend and ranker → the items bought next."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from features.errors import UserError
 from features.events import columns as c
 from features.events.store import Store
-from models.recommender import HEADS, MODES, Catalogue, History, Mode, Recommender
+from models.recommender import AIMS, HEADS, Aim, Ask, Mode, Past, Recommender, loops
+from models.recommender.model import BLOCK
+from models.recommender.scenes import Scene, scene, shipped
+from training.acts import all_acts, later_in, shop_at
 from training.backtest import first_purchase, show, up
-from training.cross_sell_fit import CrossSellSettings, fit_recommender
-from training.ranking import RankingScore, evaluate, next_purchases
+from training.cross_sell_fit import (
+    Lesson,
+    RankerSettings,
+    Rows,
+    fit_unranked,
+    lesson,
+    rows_of,
+    searched_blends,
+    with_rankers,
+)
+from training.heads_fit import HeadSettings
+from training.ranking import RankingScore, evaluate
 from training.recipes import Recipe, load_recipe
 
-MODEL = "cross-sell-model"
+MODEL, BLEND = "cross-sell-model", "blend"
+MODE_OF: Mapping[Aim, Mode] = {"all": "all", "new": "cross_sell"}
 LEAST_USERS = 20  # with a purchase before a backtest moment and one after it
 K = 20
 Progress = Callable[[str, float], None]
+Lists = Mapping[int, Sequence[int]]
 
 
 @dataclass(frozen=True)
 class MomentResult:
-    """The backtest at one moment (µs): model or head → mode → how good its lists were."""
+    """The backtest at one moment (µs): aim → contender → user's row → item codes, and how good they were."""
 
-    as_of: int
-    scores: Mapping[str, Mapping[Mode, RankingScore]]
+    taught: Lesson
+    model: Recommender
+    lists: Mapping[Aim, Mapping[str, Lists]]
+    scores: Mapping[Aim, Mapping[str, RankingScore]]
+
+    @property
+    def as_of(self) -> int:
+        """The moment."""
+        return self.taught.as_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,44 @@ class CrossSellRun:
     recipe: Recipe
     users: int
     rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, typed."""
+
+    heads: HeadSettings
+    ranker: RankerSettings
+    scenes: Mapping[str, Scene]
+    tests: int
+    seed: int
+
+
+def planned(recipe: Recipe) -> Plan:
+    """The recipe's settings.
+
+    Raises:
+        UserError: it sets what there is not.
+    """
+    heads = HeadSettings(**_known(HeadSettings, "settings", recipe["settings"]))
+    ranker = RankerSettings(**_known(RankerSettings, "ranker", recipe["ranker"]))
+    own = {name: scene(name, values, HEADS) for name, values in recipe["scenes"].items()}
+    return Plan(heads, ranker, {**shipped(), **own}, recipe["test_moments"], recipe["seed"])
+
+
+def _known(settings: type, table: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    names = [entry.name for entry in fields(settings)]
+    for name in values:
+        if name not in names:
+            raise UserError(f"the recipe sets {table}.{name}; [{table}] may set {', '.join(names)}")
+    return values
+
+
+def recipe_of(path: Path | None = None) -> dict[str, Any]:
+    """The shipped recipe, with what the file at `path` overrides."""
+    recipe = load_recipe("cross_sell", path)
+    planned(recipe)
+    return recipe
 
 
 def train_cross_sell(
@@ -61,86 +120,95 @@ def train_cross_sell(
         UserError: the log is too short, or too few users buy again.
     """
     recipe = recipe or recipe_of()
+    plan = planned(recipe)
     told = progress or (lambda what, share: None)
-    settings = CrossSellSettings(horizon_days=horizon, **recipe["settings"])
-    earliest = first_purchase(store) + 2 * horizon * c.DAY
+    moments = _moments(store, as_of, horizon, plan)
+    acts, texts = all_acts(store, as_of)
+    lessons = []
+    for done, moment in enumerate(moments):
+        told(f"fitting heads at {show(moment)}", 0.5 * done / len(moments))
+        shop, past = shop_at(store, acts, texts, moment)
+        model = fit_unranked(past, shop, moment, plan.heads, plan.scenes, plan.seed)
+        lessons.append(lesson(model, later_in(acts, shop, texts), horizon))
+    tests = lessons[: plan.tests]
+    told("searching the blend", 0.5)
+    blends, facts = searched_blends(lessons[len(tests) :], plan.ranker)
+    rows = []
+    for done, one in enumerate(lessons):
+        told(f"candidates at {show(one.as_of)}", 0.55 + 0.25 * done / len(lessons))
+        rows.append({aim: rows_of(one, blends, aim, plan.ranker, plan.seed) for aim in AIMS})
+    results = []
+    for place, one in enumerate(tests):
+        told(f"backtest at {show(one.as_of)}", 0.8 + 0.1 * place / len(tests))
+        model = with_rankers(one.model, blends, _taught(rows[place + 1 :], plan), plan.ranker, plan.seed)
+        results.append(backtest_one(one, model, horizon))
+    told("fitting the model", 0.9)
+    shop, past = shop_at(store, acts, texts, as_of)
+    model = fit_unranked(past, shop, as_of, plan.heads, plan.scenes, plan.seed)
+    model = with_rankers(model, blends, _taught(rows, plan), plan.ranker, plan.seed)
+    model = replace(model, facts={"seed": plan.seed, "blends": facts, "moments": [show(one.as_of) for one in lessons]})
+    return CrossSellRun(model, as_of, horizon, tuple(results), recipe, len(acts), len(acts.item))
+
+
+def _moments(store: Store, as_of: int, horizon: int, plan: Plan) -> list[int]:
+    """Moments to learn from and to test at, newest first, a horizon apart, each with a horizon of log before it."""
+    first = first_purchase(store)
+    earliest = first + 2 * horizon * c.DAY
     if as_of < earliest:
         raise UserError(
-            f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first_purchase(store))} and "
+            f"not enough log before --as-of {show(as_of)}: the first purchase is at {show(first)} and "
             f"a backtest needs two windows of {horizon} days, so --as-of must be {show(up(earliest))} or later"
         )
-    history, texts = purchase_history(store, as_of)
-    moments = [as_of - (i + 1) * horizon * c.DAY for i in range(recipe["test_moments"])]
-    moments = [moment for moment in moments if moment >= earliest - horizon * c.DAY]
-    results = []
-    for done, moment in enumerate(moments):
-        told(f"backtest at {show(moment)}", done / (len(moments) + 1))
-        results.append(_test_one(history, texts, moment, settings, recipe["seed"]))
-    told("fitting the model", len(moments) / (len(moments) + 1))
-    model = _fit(history, texts, as_of, settings, recipe["seed"])[0]
-    return CrossSellRun(model, as_of, horizon, tuple(results), recipe, len(history), len(history.item))
+    moments = [as_of - step * horizon * c.DAY for step in range(1, plan.tests + plan.ranker.moments + 1)]
+    return [moment for moment in moments if moment >= first + horizon * c.DAY]
 
 
-def recipe_of(path: Path | None = None) -> dict[str, Any]:
-    """The shipped recipe, with what the file at `path` overrides."""
-    recipe = load_recipe("cross_sell", path)
-    unknown = recipe["settings"].keys() - CrossSellSettings.__dataclass_fields__.keys()
-    if unknown:
-        raise UserError(f"{path} sets settings.{sorted(unknown)[0]}; see training/cross_sell_fit.py for what there is")
-    return recipe
+def _taught(rows: Sequence[Mapping[Aim, Rows | None]], plan: Plan) -> dict[Aim, list[Rows]]:
+    """The candidates of the newest moments, for each aim."""
+    newest = rows[: plan.ranker.moments]
+    return {aim: [one for by_aim in newest if (one := by_aim[aim]) is not None] for aim in AIMS}
 
 
-def purchase_history(store: Store, as_of: int) -> tuple[History, list[str]]:
-    """All purchases of known items that are known before a moment, in the store's item codes, and their texts."""
-    users, sizes, items, times = [], [np.zeros(1, np.int64)], [], []
-    for bucket in store.timelines():
-        timeline = bucket.known_before(as_of)
-        stream, item = timeline.stream("purchase"), timeline.values("purchase", c.ITEM_ID)
-        keep = (stream.ts < as_of) & (item >= 0)
-        counts = np.concatenate([[0], np.cumsum(keep)])
-        users.append(timeline.user_ids.cast(pa.string()))
-        sizes.append(np.diff(counts[stream.offsets]))
-        items.append(item[keep].astype(np.int32))
-        times.append(stream.ts[keep])
-    offsets = np.cumsum(np.concatenate(sizes))
-    ids = pa.chunked_array(users, pa.string()).to_pylist()
-    return History(ids, offsets, np.concatenate(items), np.concatenate(times)), store.words[c.ITEM_ID].texts
+def backtest_one(one: Lesson, model: Recommender, horizon: int) -> MomentResult:
+    """The model, its blend and each head alone, at a moment.
 
-
-def _fit(
-    history: History, texts: list[str], moment: int, settings: CrossSellSettings, seed: int
-) -> tuple[Recommender, History]:
-    """A recommender at a moment over the items sold before it, and the whole history in its codes."""
-    sold = np.unique(history.before(moment).item)
-    if sold.size == 0:
-        raise UserError(f"no purchase of a known item before {show(moment)}: do the events have an item_id?")
-    catalogue = Catalogue.of([texts[code] for code in sold])
-    code = np.full(len(texts), -1, np.int32)
-    code[sold] = catalogue.codes([texts[code] for code in sold])
-    item = code[history.item]
-    keep = item >= 0
-    offsets = np.concatenate([[0], np.cumsum(keep)])[history.offsets]
-    coded = History(history.user_ids, offsets, item[keep], history.ts[keep])
-    return fit_recommender(coded, catalogue, moment, settings, seed), coded
-
-
-def _test_one(history: History, texts: list[str], moment: int, settings: CrossSellSettings, seed: int) -> MomentResult:
-    model, coded = _fit(history, texts, moment, settings, seed)
-    truth = {mode: next_purchases(coded, moment, settings.horizon_days, mode) for mode in MODES}
-    if min(map(len, truth.values())) < LEAST_USERS:
+    Raises:
+        UserError: too few users bought.
+    """
+    fewest = min(len(truth) for truth in one.truth.values())
+    if fewest < LEAST_USERS:
         raise UserError(
-            f"cannot backtest at {show(moment)}: only {min(map(len, truth.values()))} users buy something before and "
-            f"something new in the {settings.horizon_days} days after it; at least {LEAST_USERS} are needed: "
+            f"cannot backtest at {show(one.as_of)}: only {fewest} users buy something before and "
+            f"something new in the {horizon} days after it; at least {LEAST_USERS} are needed: "
             "ingest more users, or choose a longer --horizon"
         )
-    past = coded.before(moment)
-    scores: dict[str, dict[Mode, RankingScore]] = {}
-    for name, candidate in {MODEL: model, **{head: model.only(head) for head in HEADS}}.items():
-        scores[name] = {
-            mode: evaluate(_lists(candidate, past, moment, mode), sorted(truth[mode]), truth[mode], K) for mode in MODES
-        }
-    return MomentResult(moment, scores)
+    lists: dict[Aim, dict[str, Lists]] = {}
+    scores: dict[Aim, dict[str, RankingScore]] = {}
+    for aim in AIMS:
+        lists[aim] = {MODEL: lists_of(model, one, aim), **unranked_lists(model, one, aim)}
+        scores[aim] = {name: evaluate(found, one.truth[aim], K) for name, found in lists[aim].items()}
+    return MomentResult(one, model, lists, scores)
 
 
-def _lists(model: Recommender, past: History, moment: int, mode: Mode) -> Callable[[int], list[int]]:
-    return lambda row: [item.item for item in model.recommend(*past.user(row), moment, K, mode)]
+def lists_of(model: Recommender, one: Lesson, aim: Aim, ask: Ask | None = None) -> dict[int, list[int]]:
+    """What a model offers the users of a moment who bought something: user's row → item codes, best first."""
+    users = list(one.truth[aim])
+    found = model.recommend(one.past.some(users), one.as_of, ask or Ask(MODE_OF[aim], K))
+    return {user: [pick.item for pick in picks] for user, picks in zip(users, found, strict=True)}
+
+
+def unranked_lists(model: Recommender, one: Lesson, aim: Aim) -> dict[str, Lists]:
+    """What the blend, and each head alone, would offer: contender → user's row → item codes, best first."""
+    users = list(one.truth[aim])
+    out: dict[str, dict[int, list[int]]] = {}
+    for begin in range(0, len(users), BLOCK):
+        chosen = users[begin : begin + BLOCK]
+        past = Past.of(one.past.some(chosen), one.as_of)
+        may = np.ones((len(chosen), len(model.catalogue)), np.bool_)
+        if aim == "new":
+            may[past.bought.pair_user, past.bought.pair_item] = False
+        scores = model.scores(past)
+        for name, given in {BLEND: model.blended(scores, aim), **scores}.items():
+            for user, codes in zip(chosen, loops.top(given, may, K).tolist(), strict=True):
+                out.setdefault(name, {})[user] = [code for code in codes if code >= 0]
+    return dict(out)

@@ -1,281 +1,178 @@
-"""Fit a recommender: its heads on what is known at a moment, its blends on earlier moments."""
+"""Fit a recommender at a moment: heads on its past, blend and ranker on what users of earlier moments bought next."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from hashlib import blake2b
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import lightgbm as lgb
 import numpy as np
-from implicit.als import AlternatingLeastSquares
-from implicit.nearest_neighbours import ItemItemRecommender, bm25_weight, normalize, tfidf_weight
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from threadpoolctl import threadpool_limits
 
-from models.recommender import DAY_US, MODES, Blend, Catalogue, History, Mode, Recommender
-from models.recommender.popular import Popular
-from models.recommender.purchases import decay
-from models.recommender.repeat import Repeat
-from models.recommender.similar_als import SimilarAls
-from models.recommender.similar_items import SimilarItems
-from training.blend_search import candidates, search
-from training.ranking import Truth, evaluate, next_purchases
+from models.recommender import AIMS, Aim, Blend, History, Past, Recommender, Shop
+from models.recommender.model import BLOCK, WIDTH
+from models.recommender.ranker import Ranker
+from models.recommender.scenes import Scene
+from training.blend_search import Pool, pool, search
+from training.heads_fit import HeadSettings, count_items, fit_heads
+from training.ranking import Truth, next_purchases
 
-WEIGHTINGS = ("bm25", "tfidf")
-FALLBACK_WEIGHTING = "tfidf"
-FALLBACK_BLENDS: dict[Mode, Blend] = {
-    "all": Blend({"repeat": 1.0, "similar_als": 0.1, "similar_items": 0.2, "popular": 0.05}, demand=0.125),
-    "cross_sell": Blend({"similar_als": 1.0, "similar_items": 0.6, "popular": 0.1}, demand=0.125),
+FALLBACK_BLENDS: Mapping[Aim, Blend] = {
+    "all": Blend(
+        {"repeat": 1.0, "complement": 0.1, "session": 0.3, "similar_items": 0.2, "taste": 0.1, "similar_als": 0.1}
+        | {"popular": 0.05},
+        demand=0.125,
+    ),
+    "new": Blend(
+        {"complement": 0.3, "session": 0.5, "similar_items": 0.6, "taste": 0.2, "similar_als": 1.0, "popular": 0.1},
+        demand=0.125,
+    ),
 }
 """Where the log is too short to search: near what the search finds on retail logs."""
 
 
 @dataclass(frozen=True)
-class CrossSellSettings:
-    """What can be set. Defaults were chosen on moments before those that are reported.
+class RankerSettings:
+    """What can be set of the ranker. Defaults were chosen on moments before those that are reported.
 
-    als_alpha, als_regularization: as in implicit. Half-lives in days. neighbours: kept per item.
-    weightings: tried for the item-item head; the better on the earlier moments stays.
-    validation_moments: how many, one horizon apart, the last one horizon before the moment of training.
-    validation_users: at most so many per moment, evenly spread. validation_users_least: a moment with fewer is skipped.
+    moments: earlier moments learned from, at most, a horizon apart. users: of each, at most, evenly spread.
+    users_least: a moment with fewer who buy again is skipped. negatives: share of the candidates not bought that are
+    learned from. search_moments, search_users: on which the blend is searched. booster: LightGBM's parameters.
     """
 
-    horizon_days: int = 30
-    repeat_half_life: float = 120.0
-    als_factors: int = 64
-    als_iterations: int = 15
-    als_alpha: float = 3.0
-    als_regularization: float = 1.0
-    als_half_life: float = 60.0
-    neighbours: int = 200
-    neighbours_half_life: float = 60.0
-    weightings: tuple[str, ...] = WEIGHTINGS
-    popular_days: int = 30
-    validation_moments: int = 2
-    validation_users: int = 1000
-    validation_users_least: int = 20
-
-
-def fit_recommender(
-    history: History,
-    catalogue: Catalogue,
-    as_of: int,
-    settings: CrossSellSettings,
-    seed: int,
-    progress: Callable[[str], None] = lambda step: None,
-) -> Recommender:
-    """The recommender at a moment (µs), from nothing at or after it.
-
-    Blends and the item-item weighting are chosen on earlier moments whose outcomes end at or before `as_of`. Same
-    history, settings and seed give the same model to the byte, whatever the users are called and in whatever order
-    they come. Raises ValueError when nothing was bought before the moment.
-    """
-    history = _canonical(history.before(as_of))
-    if not len(history.item):
-        raise ValueError("no purchase before the moment of training; choose a later one")
-    with threadpool_limits(1, "blas"):  # implicit asks for it (its own threads run beside), and it fixes the sums
-        earlier = _validations(history, catalogue, as_of, settings, seed, progress)
-        weighting, weighting_facts = _chosen_weighting(earlier, settings)
-        blends, blend_facts = _chosen_blends(earlier, weighting)
-        progress("fitting heads on the whole past")
-        heads = _heads(history, catalogue, as_of, settings, weighting, seed)
-    facts = {
-        "settings": {**asdict(settings), "weightings": list(settings.weightings)},
-        "seed": seed,
-        "validation_moments": [str(np.datetime64(validation.as_of, "us")) for validation in earlier],
-        "weighting": weighting_facts,
-        "blends": blend_facts,
-    }
-    return Recommender(catalogue, as_of, *heads, blends, facts)
-
-
-Heads = tuple[Repeat, SimilarAls, SimilarItems, Popular]
+    moments: int = 12
+    users: int = 2000
+    users_least: int = 20
+    negatives: float = 0.4
+    search_moments: int = 2
+    search_users: int = 300
+    rounds: int = 120
+    booster: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "num_leaves": 31,
+            "learning_rate": 0.1,
+            "min_data_in_leaf": 100,
+            "feature_fraction": 0.4,
+            "bagging_fraction": 0.7,
+            "bagging_freq": 1,
+            "lambda_l2": 10.0,
+            "max_bin": 127,
+        }
+    )
 
 
 @dataclass(frozen=True)
-class _Validation:
+class Lesson:
+    """A past moment (µs) with heads fitted on what was known then, and what its users bought within the horizon.
+
+    past: the acts before the moment, in the codes of the model's catalogue.
+    """
+
     as_of: int
+    model: Recommender
     past: History
-    truth: dict[Mode, Truth]
-    recommenders: dict[str, Recommender]
+    truth: Mapping[Aim, Truth]
 
 
-def _validations(
-    history: History,
-    catalogue: Catalogue,
-    as_of: int,
-    settings: CrossSellSettings,
-    seed: int,
-    progress: Callable[[str], None],
-) -> list[_Validation]:
-    found = []
-    for step in range(1, settings.validation_moments + 1):
-        moment = as_of - step * settings.horizon_days * DAY_US
-        truth = {
-            mode: _spread(next_purchases(history, moment, settings.horizon_days, mode), settings.validation_users)
-            for mode in MODES
-        }
-        if min(map(len, truth.values())) < settings.validation_users_least:
-            continue
-        progress(f"fitting heads at {np.datetime64(moment, 'us')}")
-        past = history.before(moment)
-        als = fit_als(past, catalogue, moment, settings, seed)
-        recommenders = {
-            weighting: Recommender(
-                catalogue,
-                moment,
-                Repeat(len(catalogue), settings.repeat_half_life),
-                als,
-                fit_items(past, catalogue, moment, settings, weighting),
-                count_popular(past, catalogue, moment, settings.popular_days),
-                FALLBACK_BLENDS,
-            )
-            for weighting in settings.weightings
-        }
-        found.append(_Validation(moment, past, truth, recommenders))
-    return found
+@dataclass(frozen=True)
+class Rows:
+    """Candidates to learn from: names of the columns, float32[rows, names], and which were bought."""
+
+    names: tuple[str, ...]
+    values: NDArray[np.float32]
+    bought: NDArray[np.bool_]
 
 
-def _chosen_weighting(earlier: Sequence[_Validation], settings: CrossSellSettings) -> tuple[str, dict[str, float]]:
-    """The item-item weighting whose head alone does best at finding new items, and what each reached."""
-    if not earlier or len(settings.weightings) == 1:
-        return (settings.weightings[0] if len(settings.weightings) == 1 else FALLBACK_WEIGHTING), {}
-    reached = {
-        weighting: float(np.mean([_alone(validation, weighting) for validation in earlier]))
-        for weighting in settings.weightings
-    }
-    return max(settings.weightings, key=lambda weighting: reached[weighting]), reached
+def fit_unranked(
+    past: History, shop: Shop, as_of: int, settings: HeadSettings, scenes: Mapping[str, Scene], seed: int
+) -> Recommender:
+    """Heads and facts at a moment (µs), under the stated blend."""
+    heads = fit_heads(past, shop, as_of, settings, seed)
+    repeat = heads["repeat"]
+    table = count_items(past, shop, as_of, repeat)  # type: ignore[arg-type]
+    return Recommender(shop, as_of, heads, table, FALLBACK_BLENDS, {}, scenes)
 
 
-def _alone(validation: _Validation, weighting: str) -> float:
-    alone = validation.recommenders[weighting].only("similar_items")
-
-    def codes(row: int) -> list[int]:
-        items, ts = validation.past.user(row)
-        return [pick.item for pick in alone.recommend(items, ts, validation.as_of, mode="cross_sell")]
-
-    truth = validation.truth["cross_sell"]
-    score = evaluate(codes, list(truth), truth, resamples=1)
-    return score.recall + score.ndcg
+def lesson(model: Recommender, acts: History, horizon_days: int) -> Lesson:
+    """What the users of a moment bought next. acts: past and to come, in the codes of the model's catalogue."""
+    truth = {aim: next_purchases(acts, model.as_of, horizon_days, aim) for aim in AIMS}
+    return Lesson(model.as_of, model, acts.before(model.as_of), truth)
 
 
-def _chosen_blends(earlier: Sequence[_Validation], weighting: str) -> tuple[dict[Mode, Blend], dict[str, Any]]:
-    if not earlier:
-        return dict(FALLBACK_BLENDS), {}
-    blends: dict[Mode, Blend] = {}
-    facts: dict[str, Any] = {}
-    for mode in MODES:
-        tables = [
-            candidates(one.recommenders[weighting], one.past, one.as_of, one.truth[mode], mode) for one in earlier
-        ]
-        blends[mode], objective = search(tables, mode)
-        facts[mode] = {"recall_plus_ndcg": objective, "users": [len(one.truth[mode]) for one in earlier]}
-    return blends, facts
-
-
-def _heads(
-    past: History, catalogue: Catalogue, as_of: int, settings: CrossSellSettings, weighting: str, seed: int
-) -> Heads:
-    return (
-        Repeat(len(catalogue), settings.repeat_half_life),
-        fit_als(past, catalogue, as_of, settings, seed),
-        fit_items(past, catalogue, as_of, settings, weighting),
-        count_popular(past, catalogue, as_of, settings.popular_days),
-    )
-
-
-def fit_als(past: History, catalogue: Catalogue, as_of: int, settings: CrossSellSettings, seed: int) -> SimilarAls:
-    """Item factors of implicit's ALS; its user factors are dropped, every user is folded in when asked about."""
-    model = AlternatingLeastSquares(
-        factors=settings.als_factors,
-        regularization=settings.als_regularization,
-        alpha=settings.als_alpha,
-        iterations=settings.als_iterations,
-        random_state=seed,
-    )
-    model.fit(_matrix(past, catalogue, as_of, settings.als_half_life).astype(np.float32), show_progress=False)
-    factors: NDArray[np.float32] = np.asarray(model.item_factors, np.float32)
-    exact = factors.astype(np.float64)
-    return SimilarAls(
-        np.ascontiguousarray(factors.T),
-        exact.T @ exact,
-        settings.als_alpha,
-        settings.als_regularization,
-        settings.als_half_life,
-    )
-
-
-def fit_items(
-    past: History, catalogue: Catalogue, as_of: int, settings: CrossSellSettings, weighting: str
-) -> SimilarItems:
-    """Nearest neighbours of each item by implicit's BM25 or TF-IDF weighted users, without the item itself."""
-    items = _matrix(past, catalogue, as_of, settings.neighbours_half_life).T
-    # The bodies of implicit's BM25Recommender.fit and TFIDFRecommender.fit, which hand on a format it warns about.
-    weighted = bm25_weight(items, K1=1.2, B=0.75) if weighting == "bm25" else normalize(tfidf_weight(items))
-    model = ItemItemRecommender(K=settings.neighbours + 1)  # an item is its own nearest neighbour, and goes
-    model.fit(weighted.T.tocsr(), show_progress=False)
-    links = model.similarity.tocoo()
-    keep = (links.row != links.col) & (links.data > 0)
-    similarity = csr_matrix((links.data[keep], (links.row[keep], links.col[keep])), shape=links.shape)
-    similarity.sort_indices()
-    return SimilarItems(
-        similarity.indptr.astype(np.int64),
-        similarity.indices.astype(np.int32),
-        similarity.data.astype(np.float32),
-        settings.neighbours_half_life,
-        weighting,
-    )
-
-
-def count_popular(past: History, catalogue: Catalogue, as_of: int, days: int) -> Popular:
-    """Distinct buyers of each item, lately and ever."""
-    recent = past.between(as_of - days * DAY_US, as_of)
-    return Popular(_buyers(recent, catalogue), _buyers(past, catalogue), as_of, days)
-
-
-def _buyers(history: History, catalogue: Catalogue) -> NDArray[np.int32]:
-    matrix = csr_matrix(
-        (np.ones(len(history.item)), (history.rows, history.item)), shape=(len(history), len(catalogue))
-    )
-    return np.bincount(matrix.indices, minlength=len(catalogue)).astype(np.int32)
-
-
-def _matrix(past: History, catalogue: Catalogue, as_of: int, half_life_days: float) -> csr_matrix:
-    """Decayed purchase lines, float64 (users, items), summed within a cell in order of time."""
-    order = np.lexsort((past.ts, past.item, past.rows))
-    rows, items = past.rows[order], past.item[order]
-    first = np.ones(len(rows), dtype=np.bool_)
-    first[1:] = (rows[1:] != rows[:-1]) | (items[1:] != items[:-1])
-    starts = np.flatnonzero(first)
-    weights = np.add.reduceat(decay(as_of - past.ts[order], half_life_days), starts)
-    return csr_matrix((weights, (rows[starts], items[starts])), shape=(len(past), len(catalogue)))
-
-
-def _spread(truth: Truth, most: int) -> Truth:
-    """At most so many users, evenly spread over the (canonical) order."""
+def spread(truth: Truth, most: int) -> Truth:
+    """At most so many users, evenly spread over the order of their rows."""
     if len(truth) <= most:
         return truth
     rows = list(truth)
     return {rows[place]: truth[rows[place]] for place in np.linspace(0, len(rows) - 1, most).astype(int).tolist()}
 
 
-def _canonical(history: History) -> History:
-    """Users who bought, ordered by what and when, not by what they are called.
+def searched_blends(lessons: Sequence[Lesson], settings: RankerSettings) -> tuple[dict[Aim, Blend], dict[str, Any]]:
+    """The blend of each aim that did best on past moments, and how well; the stated ones without a moment."""
+    blends, facts = dict(FALLBACK_BLENDS), dict[str, Any]()
+    for aim in AIMS:
+        taught = [one for one in lessons if len(one.truth[aim]) >= settings.users_least]
+        if taught:
+            pools = [_pool(one, aim, settings) for one in taught[: settings.search_moments]]
+            blends[aim], reached = search(pools, aim)
+            facts[aim] = {"recall_plus_ndcg": reached, "users": [len(one.wanted) for one in pools]}
+    return blends, facts
 
-    ALS starts from random user factors by row, and float sums run over rows: with this order neither renaming users
-    nor how the store is cut into buckets changes a model. Within a user, equal times are ordered by item.
+
+def _pool(one: Lesson, aim: Aim, settings: RankerSettings) -> Pool:
+    return pool(one.model, one.past, one.as_of, spread(one.truth[aim], settings.search_users), aim)
+
+
+def rows_of(one: Lesson, blends: Mapping[Aim, Blend], aim: Aim, settings: RankerSettings, seed: int) -> Rows | None:
+    """Candidates of a moment's users with what the ranker reads of them; None where too few users bought."""
+    truth = spread(one.truth[aim], settings.users)
+    if len(truth) < settings.users_least:
+        return None
+    model = one.model.with_blends(blends)
+    users, random = list(truth), np.random.default_rng([seed, AIMS.index(aim)])
+    names: tuple[str, ...] | None = None
+    values, bought = [], []
+    for begin in range(0, len(users), BLOCK):
+        chosen = users[begin : begin + BLOCK]
+        past = Past.of(one.past.some(chosen), one.as_of)
+        may = np.ones((len(chosen), len(model.catalogue)), np.bool_)
+        if aim == "new":
+            may[past.bought.pair_user, past.bought.pair_item] = False
+        found = model.candidates(past, aim, may, WIDTH)
+        hit = np.zeros(len(found.user), np.bool_)
+        for row, user in enumerate(chosen):
+            mine = found.user == row
+            hit[mine] = np.isin(found.item[mine], truth[user])
+        names, rows = model.rows(found, names)
+        kept = hit | (random.random(len(hit)) < settings.negatives)
+        values.append(rows[kept])
+        bought.append(hit[kept])
+    assert names is not None
+    return Rows(names, np.concatenate(values), np.concatenate(bought))
+
+
+def fit_ranker(taught: Sequence[Rows], settings: RankerSettings, seed: int) -> Ranker:
+    """A booster that tells bought candidates from others, over all moments.
+
+    One that optimises lists (LambdaMART) did no better on moments used for choosing, and is slower.
     """
-    order = np.lexsort((history.item, history.ts, history.rows))
-    item, ts = history.item[order], history.ts[order]
-    bounds = history.offsets.tolist()
-    digests = [
-        blake2b(ts[start:end].tobytes() + item[start:end].tobytes(), digest_size=16).digest()
-        for start, end in pairwise(bounds)
-    ]
-    bought = np.flatnonzero(np.diff(history.offsets)).tolist()
-    users = np.array(sorted(bought, key=digests.__getitem__), dtype=np.int64)
-    counts = np.diff(history.offsets)[users]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-    at = np.arange(int(offsets[-1])) + np.repeat(history.offsets[users] - offsets[:-1], counts)
-    return History([history.user_ids[user] for user in users.tolist()], offsets, item[at], ts[at])
+    names = tuple(name for name in taught[0].names if all(name in rows.names for rows in taught))
+    places = [[rows.names.index(name) for name in names] for rows in taught]
+    values = np.concatenate([rows.values[:, place] for rows, place in zip(taught, places, strict=True)])
+    bought = np.concatenate([rows.bought for rows in taught])
+    fixed = {"objective": "binary", "num_threads": 1, "deterministic": True, "seed": seed, "verbose": -1}
+    parameters = {**settings.booster, **fixed}
+    data = lgb.Dataset(values, bought.astype(np.int8), params=parameters)
+    booster = lgb.train(parameters, data, settings.rounds)
+    return Ranker(names, booster.model_to_string())
+
+
+def with_rankers(
+    model: Recommender,
+    blends: Mapping[Aim, Blend],
+    rows: Mapping[Aim, Sequence[Rows]],
+    settings: RankerSettings,
+    seed: int,
+) -> Recommender:
+    """The model with blends, and with a ranker for each aim that some moment has taught."""
+    rankers = {aim: fit_ranker(taught, settings, seed) for aim, taught in rows.items() if taught}
+    return replace(model, blends=blends, rankers=rankers)

@@ -1,21 +1,19 @@
 """Pictures of a run, as matplotlib figures; nothing is shown or written here."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from features.timeline import Array
-from models.recommender import Mode
+from models.recommender import Aim
 from training.churn import MODEL, ChurnRun, MomentResult
 from training.contributions import by_family, gain_shares
+from training.cross_sell import MODEL as CROSS_SELL
 from training.cross_sell import CrossSellRun
 from training.metrics import CALIBRATION_BINS
 from training.money import Offer, ProfitCurve, profit_curve, profit_plot
 
-TITLES: dict[Mode, str] = {"all": "everything bought", "cross_sell": "never bought before"}
+TITLES: dict[Aim, str] = {"all": "everything bought", "new": "never bought before"}
 MODEL_COLOUR, OTHER_COLOURS = "#0b6e8a", ("#c0792a", "#7d8b99", "#a34b6c", "#5f8f4e", "#7a6bb0")
 
 
@@ -140,7 +138,7 @@ def _dates(axes: Axes) -> None:
 
 
 def cross_sell_plots(run: CrossSellRun) -> dict[str, Figure]:
-    """File name → figure: the recall and NDCG of the blend and of each head, a panel a mode, at the newest moment."""
+    """File name → figure: the recall and NDCG of the blend and of each head, a panel an aim, at the newest moment."""
     return {
         "recall_by_head.png": _bars(run, "recall", "Recall@20"),
         "ndcg_by_head.png": _bars(run, "ndcg", "NDCG@20"),
@@ -150,14 +148,13 @@ def cross_sell_plots(run: CrossSellRun) -> dict[str, Figure]:
 def _bars(run: CrossSellRun, figure_name: str, label: str) -> Figure:
     figure = Figure(figsize=(8, 4), layout="constrained")
     scores = run.backtest[0].scores
-    for place, (mode, title) in enumerate(TITLES.items()):
+    for place, (aim, title) in enumerate(TITLES.items()):
         axes = figure.add_subplot(1, 2, place + 1)
-        values: Mapping[str, float] = {name: getattr(by_mode[mode], figure_name) for name, by_mode in scores.items()}
-        errors: Array = np.array([getattr(by_mode[mode], f"{figure_name}_se") for by_mode in scores.values()])
-        colours = [MODEL_COLOUR, *OTHER_COLOURS]
-        axes.barh(
-            list(values)[::-1], list(values.values())[::-1], xerr=errors[::-1], color=colours[: len(values)][::-1]
-        )
+        found = sorted(scores[aim].items(), key=lambda one: float(getattr(one[1], figure_name)))
+        values = [getattr(score, figure_name) for _, score in found]
+        errors = [getattr(score, f"{figure_name}_se") for _, score in found]
+        colours = [MODEL_COLOUR if name == CROSS_SELL else OTHER_COLOURS[1] for name, _ in found]
+        axes.barh([name for name, _ in found], values, xerr=errors, color=colours)
         axes.set(title=title, xlabel=label)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

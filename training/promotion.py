@@ -22,7 +22,7 @@ from training.tracking import CHALLENGER, CHURN, CROSS_SELL, connect, run_of
 
 CHAMPION = "champion"
 NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # no such model; no such alias of a model
-MAIN = {CHURN: ("auc",), CROSS_SELL: ("all_recall_at_20", "cross_sell_recall_at_20")}
+MAIN = {CHURN: ("auc",), CROSS_SELL: ("all_recall_at_20", "new_recall_at_20")}
 
 
 PAIRED: dict[str, Weighted] = {"auc": auc_of_resamples}

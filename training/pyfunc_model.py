@@ -10,6 +10,8 @@ from mlflow.pyfunc.model import PythonModel
 
 from models.churn import PART
 from models.deployed import Deployed, load_bundle
+from models.recommender import History
+from models.recommender.history import PURCHASE
 
 
 class BundleModel(PythonModel):
@@ -35,10 +37,13 @@ class BundleModel(PythonModel):
         ts = pd.to_datetime(lines["ts"], utc=True).to_numpy("datetime64[us]").astype(np.int64)
         as_of = int(ts.max()) + 1 if len(ts) else recommender.as_of
         codes = recommender.catalogue.codes(lines["item_id"].astype(str).tolist())
-        rows = []
-        for user, index in lines.groupby("user_id", sort=True).indices.items():
-            found = recommender.recommend(codes[index], ts[index], as_of)
-            rows += [(user, i + 1, recommender.catalogue.ids[s.item], s.score, s.head) for i, s in enumerate(found)]
+        ids, user = np.unique(lines["user_id"].astype(str), return_inverse=True)
+        history = History.of(ids.tolist(), user, codes, np.full(len(ts), PURCHASE, np.uint8), ts)
+        rows = [
+            (name, i + 1, recommender.catalogue.ids[s.item], s.score, s.head)
+            for name, found in zip(ids, recommender.recommend(history, as_of), strict=True)
+            for i, s in enumerate(found)
+        ]
         return pd.DataFrame(rows, columns=["user_id", "rank", "item_id", "score", "head"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from features.errors import UserError
 
 Recipe = Mapping[str, Any]
-OPEN = ("booster", "settings")  # tables that know more than is shipped; their users check the rest
+OPEN = ("booster", "settings", "ranker", "scenes")  # tables that know more than is shipped; their users check the rest
 
 
 def load_recipe(name: str, path: Path | None = None) -> dict[str, Any]:

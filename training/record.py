@@ -99,11 +99,11 @@ def record_cross_sell(run: cross_sell.CrossSellRun, store: Store) -> Tracked:
     figures = {
         result.as_of: {
             name: {
-                f"{mode}_{figure}_at_{cross_sell.K}": getattr(score, figure)
-                for mode, score in by_mode.items()
+                f"{aim}_{figure}_at_{cross_sell.K}": getattr(by_name[name], figure)
+                for aim, by_name in result.scores.items()
                 for figure in ("recall", "ndcg")
             }
-            for name, by_mode in result.scores.items()
+            for name in result.scores["all"]
         }
         for result in run.backtest
     }
@@ -118,7 +118,7 @@ def record_cross_sell(run: cross_sell.CrossSellRun, store: Store) -> Tracked:
                 "horizon": run.horizon,
                 "items": len(run.model.catalogue),
                 "training rows": run.rows,
-                **{f"blend.{mode}": str(blend.to_json()) for mode, blend in run.model.blends.items()},
+                **{f"blend.{aim}": str(blend.to_json()) for aim, blend in run.model.blends.items()},
             },
             figures=figures,
             main=MAIN[tracking.CROSS_SELL],

@@ -18,6 +18,7 @@ from features.events.store import Store
 from features.timeline import Timeline
 from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
 from models.deployed import load_current
+from models.recommender import Ask, Mode
 
 BLUE, AMBER = "#0b6e8a", "#c0792a"
 
@@ -40,10 +41,14 @@ def main(store_path: str, deployed: str, day: str, user: str) -> None:
     lines = [f"{reason.text}  ({reason.effect:+.2f})" for reason in risk.reasons]
     chance = f"{risk.probability:.0%} to buy nothing in the next {models.churn.horizon} days ({risk.risk} risk)"
     _told(below, 1.0, chance, lines)
-    for top, mode, title in ((0.54, "all", "to offer next"), (0.18, "cross_sell", "never bought before")):
-        (answer,) = recommend_answers(timeline, as_of, models.recommender, codes, k=2, mode=mode)
+    offers: tuple[tuple[float, Mode, str], ...] = (
+        (0.54, "all", "to offer next"),
+        (0.18, "cross_sell", "never bought before"),
+    )
+    for top, mode, title in offers:
+        (answer,) = recommend_answers(timeline, as_of, models.recommender, codes, Ask(mode, 2))
         found = [(names.get(item.item_id, item.item_id).capitalize(), item) for item in answer.items]
-        _told(below, top, title, [f"{name}  ({item.head}: {_named(item.evidence, names)})" for name, item in found])
+        _told(below, top, title, [f"{name}  ({item.head}: {item.evidence})" for name, item in found])
     figure.savefig(Path(__file__).with_name("answer.png"), dpi=100)
 
 
@@ -65,12 +70,6 @@ def _told(axes: Axes, top: float, title: str, lines: list[str]) -> None:
     axes.text(0, top, title, size=11, weight="bold", color=BLUE, va="top")
     for number, line in enumerate(lines, 1):
         axes.text(0.015, top - 0.11 * number, line, size=9.5, va="top")
-
-
-def _named(evidence: str, names: dict[str, str]) -> str:
-    """Evidence with items by name instead of id."""
-    before, found, item = evidence.partition("often bought with ")
-    return before + found + names.get(item, item).capitalize() if found else evidence
 
 
 if __name__ == "__main__":

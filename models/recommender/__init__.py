@@ -1,7 +1,28 @@
-"""Recommendations: candidate heads, a blend per mode, and an explanation for every item."""
+"""Recommendations: heads, a blend that picks candidates, a ranker that orders them, filters, and evidence."""
 
-from models.recommender.blend import MODES, Blend, Mode
-from models.recommender.history import DAY_US, Catalogue, History
+from models.recommender.ask import AIMS, MODES, Aim, Ask, Filter, Mode
+from models.recommender.blend import Blend
+from models.recommender.catalogue import Attributes, Catalogue
+from models.recommender.heads import Shop
+from models.recommender.history import DAY_US, History
 from models.recommender.model import HEADS, Recommender, Suggestion
+from models.recommender.past import Past
 
-__all__ = ["DAY_US", "HEADS", "MODES", "Blend", "Catalogue", "History", "Mode", "Recommender", "Suggestion"]
+__all__ = [
+    "AIMS",
+    "DAY_US",
+    "HEADS",
+    "MODES",
+    "Aim",
+    "Ask",
+    "Attributes",
+    "Blend",
+    "Catalogue",
+    "Filter",
+    "History",
+    "Mode",
+    "Past",
+    "Recommender",
+    "Shop",
+    "Suggestion",
+]

@@ -2,22 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.recommender.purchases import Floats
-
-Mode = Literal["all", "cross_sell"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-
-
-def checked_mode(mode: str) -> Mode:
-    """The mode, or a ValueError that names the modes there are."""
-    for known in MODES:
-        if mode == known:
-            return known
-    raise ValueError(f"unknown mode {mode!r}; use one of: {', '.join(MODES)}")
+from models.recommender import loops
+from models.recommender.heads import Scores
 
 
 @dataclass(frozen=True)
@@ -32,6 +23,23 @@ class Blend:
     root: bool = False
     demand: float = 0.0
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads that count."""
+        return tuple(name for name, weight in self.weights.items() if weight > 0)
+
+    def total(self, scores: Mapping[str, Scores], demand: NDArray[np.float32] | None) -> Scores:
+        """The blended score of each user and item.
+
+        demand: `Popular.demand` at this blend's exponent; None where that is 0.
+        """
+        out = np.zeros_like(next(iter(scores.values())))
+        for name in self.heads:
+            loops.add_shares(scores[name], self.weights[name], self.root, out)
+        if demand is not None:
+            out *= demand
+        return out
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
@@ -41,13 +49,3 @@ class Blend:
         """The blend that was saved."""
         weights = {str(name): float(weight) for name, weight in data["weights"].items()}
         return cls(weights, bool(data["root"]), float(data["demand"]))
-
-
-def share(scores: Floats, root: bool) -> Floats:
-    """A head's scores as shares of its highest for this user, in [0, 1], in place; all 0 where there is none."""
-    peak = scores.max(initial=0.0)
-    if peak > 0.0:
-        scores /= peak
-        if root:
-            np.sqrt(scores, out=scores)
-    return scores

@@ -1,4 +1,8 @@
-"""The recommender: heads and a blend per mode. One function scores one user; a batch is a loop over it."""
+"""The recommender: heads score every item, a blend picks candidates, a ranker orders them, filters hold throughout.
+
+One function answers for a block of users, and each user's answer depends on nobody else's: a batch is a loop over
+blocks, a request is a block of one.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,178 +14,295 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.recommender.blend import Blend, Mode, checked_mode, share
-from models.recommender.heads import Arrays, Head
-from models.recommender.history import Catalogue, History
-from models.recommender.popular import Popular
-from models.recommender.purchases import Floats, Purchases
+from features.errors import UserError
+from models.recommender import inputs, loops
+from models.recommender.alike import Alike
+from models.recommender.ask import AIMS, Aim, Ask, aim_of, checked_mode
+from models.recommender.blend import Blend
+from models.recommender.catalogue import Attributes, Catalogue, Tables
+from models.recommender.complement import Complement
+from models.recommender.eligible import eligible
+from models.recommender.heads import Head, Phrase, Scores, Shop
+from models.recommender.history import CART, History
+from models.recommender.inputs import ItemTable
+from models.recommender.past import Floats, Ints, Past, decay
+from models.recommender.popular import Popular, Trending, Welcome
+from models.recommender.ranker import Ranker
 from models.recommender.repeat import Repeat
+from models.recommender.scenes import Scene
+from models.recommender.session import Session
 from models.recommender.similar_als import SimilarAls
 from models.recommender.similar_items import SimilarItems
+from models.recommender.tastes import Discover, Taste, Upgrade
 
-FORMAT = 1
-HEADS: tuple[str, ...] = (Repeat.name, SimilarAls.name, SimilarItems.name, Popular.name)
-_TABLE_FILE = "{head}.{table}.npy"
+ASK = Ask()
+FORMAT = 2
+KINDS_OF_HEADS: tuple[type[Head], ...] = (
+    Repeat,
+    Complement,
+    Session,
+    SimilarItems,
+    Alike,
+    Upgrade,
+    Taste,
+    Discover,
+    SimilarAls,
+    Trending,
+    Welcome,
+    Popular,
+)
+HEADS: tuple[str, ...] = tuple(str(kind.name) for kind in KINDS_OF_HEADS)
+WIDTH = 150  # candidates a user that the ranker orders
+BLOCK = 16  # users at a time: their scores then stay in the processor's cache
+DISLIKE_HALF_LIFE = 30.0  # days
+FAINT = 0.5  # of a head's weight in naming who found an item, where the head cannot say why
 
 
 class Suggestion(NamedTuple):
-    """One recommended item: its code, blended score, the head that added most to it, and a phrase to check it by."""
+    """One recommended item: its code, score, the head that speaks for it, and a phrase to check it by."""
 
     item: int
     score: float
     head: str
-    evidence: str
-
-
-def top(scores: Floats, k: int) -> NDArray[np.int64]:
-    """Codes of the k highest scores above 0, highest first, equal scores by code (that is, by item id text)."""
-    if k <= 0 or not len(scores):
-        return np.zeros(0, np.int64)
-    # The k-th highest score as a bar lets through every item tied with it, so that the tie is broken by code.
-    bar = np.partition(scores, len(scores) - k)[len(scores) - k] if k < len(scores) else 0.0
-    above = np.flatnonzero(scores >= bar if bar > 0.0 else scores > 0.0)
-    return above[np.argsort(-scores[above], kind="stable")][:k]
+    phrase: Phrase
 
 
 @dataclass(frozen=True)
 class Recommender:
     """Everything an answer needs, all of it known before `as_of` (µs, the moment of training).
 
-    facts: how the blend was chosen, for reviewers; scoring never reads it.
+    heads: by name. blends, rankers: by aim; without a ranker the blend decides. facts: how it was chosen, for
+    reviewers; scoring never reads it.
     """
 
-    catalogue: Catalogue
+    shop: Shop
     as_of: int
-    repeat: Repeat
-    similar_als: SimilarAls
-    similar_items: SimilarItems
-    popular: Popular
-    blends: Mapping[Mode, Blend]
+    heads: Mapping[str, Head]
+    table: ItemTable
+    blends: Mapping[Aim, Blend]
+    rankers: Mapping[Aim, Ranker]
+    scenes: Mapping[str, Scene]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def heads(self) -> tuple[Head, ...]:
-        """The heads in the order of `HEADS`, which also decides which head names a tie."""
-        return (self.repeat, self.similar_als, self.similar_items, self.popular)
+    def catalogue(self) -> Catalogue:
+        """The items."""
+        return self.shop.catalogue
+
+    def recommend(self, history: History, as_of: int, ask: Ask = ASK) -> Iterator[list[Suggestion]]:
+        """For each user in turn the best items, best first; fewer than asked for only if no more may be shown.
+
+        Raises:
+            UserError: there is no such scene.
+        """
+        checked_mode(ask.mode)
+        if ask.scene is not None and ask.scene not in self.scenes:
+            raise UserError(f"no scene {ask.scene!r}; there are {', '.join(self.scenes)}")
+        allowed = ask.filter.allowed(self.shop.attributes)
+        allowed[[code for code in self.catalogue.codes([*ask.exclude, *ask.cart]) if code >= 0]] = False
+        carted = self.catalogue.codes(list(ask.cart))
+        for begin in range(0, len(history), BLOCK):
+            block = history.some(range(begin, min(begin + BLOCK, len(history))))
+            yield from self._block(Past.of(_with_cart(block, carted, as_of), as_of), ask, allowed)
+
+    # ---------------------------------------------------------------------------------------------- candidates
+
+    def scores(self, past: Past, names: Sequence[str] = HEADS) -> dict[str, Scores]:
+        """The named heads' scores."""
+        return {name: self.heads[name].scores(past, self.shop) for name in names if name in self.heads}
+
+    def candidates(self, past: Past, aim: Aim, may: NDArray[np.bool_], width: int) -> "Candidates":
+        """Of the items that may be shown (bool[users, items]) those that the aim's blend puts first."""
+        blend = self.blends[aim]
+        ranker = self.rankers.get(aim)
+        asked = [name for name in HEADS if name in blend.heads or ranker is None or f"{name}_score" in ranker.names]
+        scores = self.scores(past, asked)
+        total = self.blended(scores, aim)
+        codes = loops.top(total, may, width)
+        user, place = np.nonzero(codes >= 0)
+        item = codes[user, place].astype(np.int64)
+        return Candidates(past, user.astype(np.int64), item, scores, total[user, item].astype(np.float64))
+
+    def blended(self, scores: Mapping[str, Scores], aim: Aim) -> Scores:
+        """The aim's blend of what the heads scored."""
+        blend = self.blends[aim]
+        return blend.total(scores, self._demand.get(blend.demand))
 
     @cached_property
-    def _demand(self) -> dict[float, Floats]:
-        return {
-            blend.demand: self.popular.demand(blend.demand) for blend in self.blends.values() if blend.demand != 0.0
-        }
+    def _demand(self) -> dict[float, NDArray[np.float32]]:
+        popular = self.heads["popular"]
+        assert isinstance(popular, Popular)
+        exponents = {blend.demand for blend in self.blends.values()} - {0.0}
+        return {exponent: popular.demand(exponent).astype(np.float32) for exponent in exponents}
 
-    def purchases(self, items: NDArray[np.int32], ts: NDArray[np.int64], as_of: int) -> Purchases:
-        """One user's lines, in any order, as the heads read them; nothing at or after `as_of` gets in."""
-        return Purchases.of(np.asarray(items, np.int32), np.asarray(ts, np.int64), as_of, len(self.catalogue))
+    def rows(self, found: "Candidates", names: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Any]:
+        """What a ranker reads of candidates: names, and float32[candidates, names]."""
+        columns = inputs.columns(found.past, self.shop, self.table, found.scores, found.peaks, found.user, found.item)
+        chosen = tuple(columns) if names is None else names
+        return chosen, inputs.as_rows(columns, chosen, len(found.user))
 
-    def head_scores(self, past: Purchases, mode: Mode, names: Sequence[str] = HEADS) -> dict[str, Floats]:
-        """The named heads' scores, each of shape `(items,)`; in `cross_sell` what was bought before has 0."""
-        scores = {head.name: head.scores(past) for head in self.heads if head.name in names}
-        if mode == "cross_sell":
-            for values in scores.values():
-                values[past.items] = 0.0
-        return scores
+    # ------------------------------------------------------------------------------------------------- answers
 
-    def recommend(
-        self,
-        items: NDArray[np.int32],
-        ts: NDArray[np.int64],
-        as_of: int,
-        k: int = 20,
-        mode: str = "all",
-        exclude: Sequence[int] = (),
-    ) -> list[Suggestion]:
-        """The k best items for one user.
+    def _block(self, past: Past, ask: Ask, allowed: NDArray[np.bool_]) -> Iterator[list[Suggestion]]:
+        may = eligible(self, past, ask, allowed)
+        found = self.candidates(past, aim_of(ask.mode), may, max(WIDTH, ask.most + ask.spare))
+        score = self._ordered_by(found, ask)
+        bounds = np.searchsorted(found.user, np.arange(len(past) + 1))
+        order = np.lexsort((found.item, -score, found.user))
+        for row in range(len(past)):
+            ranked = order[bounds[row] : bounds[row + 1]]
+            picks = self._capped(found.item[ranked], ask)
+            chosen = ranked[picks]
+            yield self._explained(found, row, found.item[chosen], score[chosen], may[row], ask)
 
-        items, ts: the user's purchase lines, codes of the catalogue and µs, in any order. A user without any gets
-        the popular head, labelled so. exclude: codes never to return; leaving items out changes no other score.
-        Fewer than k come back only when no more items were ever sold. Raises ValueError on an unknown mode.
-        """
-        known_mode = checked_mode(mode)
-        past = self.purchases(items, ts, as_of)
-        blend = self.blends[known_mode] if len(past.items) else Blend({Popular.name: 1.0})
-        weights = {name: weight for name, weight in blend.weights.items() if weight > 0.0}
-        parts = self.head_scores(past, known_mode, tuple(weights))
-        total = np.zeros(len(self.catalogue))
-        for name, values in parts.items():
-            share(values, blend.root)
-            values *= weights[name]
-            total += values
-        if blend.demand != 0.0:
-            total *= self._demand[blend.demand]
-        total[[code for code in exclude if 0 <= code < len(total)]] = 0.0
-        picks = top(total, k)
-        return self._explained(past, picks, total[picks], {name: values[picks] for name, values in parts.items()})
+    def _ordered_by(self, found: "Candidates", ask: Ask) -> Floats:
+        """The final score of each candidate."""
+        aim = aim_of(ask.mode)
+        score = found.blended
+        ranker = self.rankers.get(aim)
+        if ranker is not None and ask.mode not in ("bundle", "welcome"):
+            learned = ranker.scores(self.rows(found, ranker.names)[1])
+            # The ranker has seen only users who bought: the others keep the blend's order, below 1 like a probability.
+            has = (found.past.bought.orders > 0)[found.user]
+            score = np.where(has, learned, score / (1.0 + score))
+        if ask.mode == "bundle":
+            score = found.of_head(self, "complement") + 1e-6 * score
+        if ask.mode == "welcome":
+            score = found.of_head(self, "welcome") + 1e-6 * score
+        if ask.scene is not None:
+            score = score * self._scene_factor(found, self.scenes[ask.scene])
+        return score * self._dislike_factor(found)
+
+    def _scene_factor(self, found: "Candidates", scene: Scene) -> Floats:
+        factor = np.ones(len(found.user))
+        for name, weight in scene.weights.items():
+            factor += weight * found.share_of_head(self, name)
+        if scene.again:
+            factor += scene.again * np.nan_to_num(self.table.column("again")[found.item].astype(np.float64))
+        return factor
+
+    def _dislike_factor(self, found: "Candidates") -> Floats:
+        """1, or less in categories of items marked `not_interested`: half at once, and back within months."""
+        disliked = found.past.disliked
+        category = self.shop.attributes.category
+        if not len(disliked.user) or not self.shop.attributes.categories:
+            return np.ones(len(found.user))
+        wide = len(self.shop.attributes.categories)
+        known = category[disliked.item] >= 0
+        place = disliked.user[known] * wide + category[disliked.item[known]]
+        mark = np.zeros(len(found.past) * wide)
+        np.maximum.at(mark, place, decay(disliked.value[known], DISLIKE_HALF_LIFE))
+        of_item = category[found.item]
+        return 1.0 - 0.5 * np.where(of_item >= 0, mark[found.user * wide + np.maximum(of_item, 0)], 0.0)
+
+    def _capped(self, ranked: Ints, ask: Ask) -> Ints:
+        """Places of the items to show, at most so many of a category."""
+        wanted, most = ask.most + ask.spare, ask.filter.per_category
+        if most is None:
+            return np.arange(min(wanted, len(ranked)))
+        shown: dict[int, int] = {}
+        places = []
+        for place, code in enumerate(self.shop.attributes.category[ranked].tolist()):
+            if code < 0 or shown.get(code, 0) < most:
+                shown[code] = shown.get(code, 0) + 1
+                places.append(place)
+        return np.array(places[:wanted], np.int64)
 
     def _explained(
-        self, past: Purchases, picks: NDArray[np.int64], scores: Floats, parts: Mapping[str, Floats]
+        self, found: "Candidates", row: int, item: Ints, score: Floats, may: NDArray[np.bool_], ask: Ask
     ) -> list[Suggestion]:
-        heads = [head for head in self.heads if head.name in parts]
-        largest = np.argmax(np.stack([parts[head.name] for head in heads]), axis=0)
-        evidence = [""] * len(picks)
-        for number, head in enumerate(heads):
-            places = np.flatnonzero(largest == number)
-            if len(places):
-                phrases = head.evidence(past, picks[places].tolist(), self.catalogue)
-                for place, phrase in zip(places.tolist(), phrases, strict=True):
-                    evidence[place] = phrase
-        return [
-            Suggestion(int(item), float(score), heads[int(number)].name, phrase)
-            for item, score, number, phrase in zip(picks, scores, largest, evidence, strict=True)
-        ]
+        wanted = ask.most + ask.spare
+        if len(item) < wanted:
+            more = self._rest(may, item, wanted, ask)
+            item, score = np.concatenate([item, more]), np.concatenate([score, np.zeros(len(more))])
+        user = np.full(len(item), row)
+        speaks = found.speakers(self, aim_of(ask.mode), user, item)
+        phrases: list[Phrase] = [("alike", {})] * len(item)
+        for name in dict.fromkeys(speaks):
+            places = [place for place, head in enumerate(speaks) if head == name]
+            told = self.heads[name].evidence(found.past, self.shop, user[places], item[places])
+            for place, phrase in zip(places, told, strict=True):
+                phrases[place] = phrase
+        return [Suggestion(*one) for one in zip(item.tolist(), score.tolist(), speaks, phrases, strict=True)]
 
-    def recommend_all(
-        self, history: History, as_of: int, k: int = 20, mode: str = "all"
-    ) -> Iterator[tuple[str, list[Suggestion]]]:
-        """Every user of a history in turn, through the same function as one user online."""
-        for row, user in enumerate(history.user_ids):
-            items, ts = history.user(row)
-            yield user, self.recommend(items, ts, as_of, k, mode)
+    def _rest(self, may: NDArray[np.bool_], shown: Ints, wanted: int, ask: Ask) -> Ints:
+        """Further items that may be shown, when the candidates were too few: most popular first, then by id."""
+        left = may.copy()
+        left[shown] = False
+        popular = self.heads["popular"]
+        assert isinstance(popular, Popular)
+        rest = np.flatnonzero(left)
+        rest = rest[np.argsort(-popular.score[rest], kind="stable")]
+        places = self._capped(np.concatenate([shown, rest]), ask)
+        return np.concatenate([shown, rest])[places[places >= len(shown)]][: wanted - len(shown)]
 
-    def with_blends(self, blends: Mapping[Mode, Blend]) -> "Recommender":
-        """The same heads under other blends."""
-        return replace(self, blends=blends)
+    # ------------------------------------------------------------------------------------------- other versions
+
+    def with_blends(self, blends: Mapping[Aim, Blend], rankers: Mapping[Aim, Ranker] | None = None) -> "Recommender":
+        """The same heads under other blends, and other rankers or none."""
+        return replace(self, blends=blends, rankers=rankers or {})
 
     def only(self, head: str) -> "Recommender":
-        """One head alone in every mode: a baseline."""
-        if head not in HEADS:
-            raise ValueError(f"unknown head {head!r}; use one of: {', '.join(HEADS)}")
-        return self.with_blends({mode: Blend({head: 1.0}) for mode in self.blends})
+        """One head alone for every aim: a baseline."""
+        if head not in self.heads:
+            raise ValueError(f"unknown head {head!r}; use one of: {', '.join(self.heads)}")
+        return self.with_blends({aim: Blend({head: 1.0}) for aim in AIMS})
+
+    # --------------------------------------------------------------------------------------------------- files
 
     def save(self, folder: Path) -> None:
-        """Write JSON and .npy files into a folder, made if need be; equal models give equal bytes."""
+        """Write JSON, .npy and LightGBM's text into a folder, made if need be; equal models give equal bytes."""
         folder.mkdir(parents=True, exist_ok=True)
         described = {}
-        for head in self.heads:
-            tables = head.arrays()
-            described[head.name] = {"facts": head.facts(), "tables": sorted(tables)}
-            for table, array in tables.items():
-                np.save(folder / _TABLE_FILE.format(head=head.name, table=table), array, allow_pickle=False)
-        _write_json(folder / "items.json", list(self.catalogue.ids))
+        for name, head in self.heads.items():
+            described[name] = {"facts": head.facts(), "tables": _save(folder, f"head.{name}", head.tables())}
+        _save(folder, "items", self.shop.attributes.tables() | {"table": self.table.values})
+        _write_json(folder / "items.json", {"ids": list(self.catalogue.ids), **self.shop.attributes.texts()})
+        for aim, ranker in self.rankers.items():
+            (folder / f"ranker.{aim}.txt").write_text(ranker.text, encoding="utf-8")
         content = {
             "format": FORMAT,
             "as_of": self.as_of,
             "heads": described,
-            "blends": {mode: blend.to_json() for mode, blend in self.blends.items()},
-            "facts": dict(self.facts),
+            "table": list(self.table.names),
+            "blends": {aim: blend.to_json() for aim, blend in self.blends.items()},
+            "rankers": {aim: list(ranker.names) for aim, ranker in self.rankers.items()},
+            "scenes": {name: scene.to_json() for name, scene in self.scenes.items()},
+            "facts": self.facts,
         }
         _write_json(folder / "recommender.json", content)
 
     @classmethod
     def load(cls, folder: Path) -> "Recommender":
-        """The recommender that was saved. Raises ValueError where files do not fit together (digests: the bundle)."""
+        """The recommender in a folder.
+
+        Raises:
+            ValueError: another format, or files that do not fit together.
+        """
         content = json.loads((folder / "recommender.json").read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
-            raise ValueError(f"recommender.json has format {content.get('format')!r}; this version reads {FORMAT}")
-        catalogue = Catalogue(tuple(json.loads((folder / "items.json").read_text(encoding="utf-8"))))
+        if content["format"] != FORMAT:
+            raise ValueError(f"the recommender has format {content['format']}, this version reads {FORMAT}")
+        texts = json.loads((folder / "items.json").read_text(encoding="utf-8"))
+        catalogue = Catalogue(tuple(texts.pop("ids")))
+        tables = _load(folder, "items", ["category", "brand", "price", "in_stock", "table"])
+        table = ItemTable(tuple(content["table"]), tables.pop("table"))
+        kinds = {str(kind.name): kind for kind in KINDS_OF_HEADS}
+        heads = {
+            name: kinds[name].restore(one["facts"], _load(folder, f"head.{name}", one["tables"]))
+            for name, one in content["heads"].items()
+        }
+        rankers = {
+            aim: Ranker(tuple(names), (folder / f"ranker.{aim}.txt").read_text(encoding="utf-8"))
+            for aim, names in content["rankers"].items()
+        }
         loaded = cls(
-            catalogue,
+            Shop(catalogue, Attributes.restore(texts, tables)),
             int(content["as_of"]),
-            Repeat.restore(*_saved(folder, content, Repeat.name)),
-            SimilarAls.restore(*_saved(folder, content, SimilarAls.name)),
-            SimilarItems.restore(*_saved(folder, content, SimilarItems.name)),
-            Popular.restore(*_saved(folder, content, Popular.name)),
-            {checked_mode(mode): Blend.from_json(blend) for mode, blend in content["blends"].items()},
+            {name: heads[name] for name in HEADS if name in heads},
+            table,
+            {aim: Blend.from_json(blend) for aim, blend in content["blends"].items()},
+            rankers,
+            {name: Scene(**values) for name, values in content["scenes"].items()},
             content["facts"],
         )
         loaded.check()
@@ -189,26 +310,91 @@ class Recommender:
 
     def check(self) -> None:
         """Raise ValueError unless every table has a place for every item."""
-        sizes = {
-            "repeat": self.repeat.catalogue_size,
-            "similar_als.item_factors": self.similar_als.item_factors.shape[1],
-            "similar_items.offsets": len(self.similar_items.offsets) - 1,
-            "popular.recent": len(self.popular.recent),
-            "popular.ever": len(self.popular.ever),
-        }
+        items = len(self.catalogue)
+        sizes = {"items.category": len(self.shop.attributes.category), "items.table": len(self.table.values)}
+        for name, head in self.heads.items():
+            for table, values in head.tables().items():
+                if table in _BY_ITEM:
+                    sizes[f"head.{name}.{table}"] = values.shape[-1] - (table == "offsets")
         for table, size in sizes.items():
-            if size != len(self.catalogue):
-                raise ValueError(f"{table} covers {size} items, the catalogue has {len(self.catalogue)}")
+            if size != items:
+                raise ValueError(f"{table} covers {size} items, the catalogue has {items}")
+
+
+_BY_ITEM = frozenset(
+    ("item_factors", "offsets", "orders", "recent", "ever", "week", "usual", "began", "stayed", "share", "interval")
+)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Users and items, ascending by user, with what each head scored for all items and the blended score of these."""
+
+    past: Past
+    user: Ints
+    item: Ints
+    scores: Mapping[str, Scores]
+    blended: Floats
+
+    @cached_property
+    def peaks(self) -> dict[str, NDArray[np.float32]]:
+        """Each head's highest score of each user."""
+        return {name: values.max(axis=1, initial=0) for name, values in self.scores.items()}
+
+    def of_head(self, model: Recommender, name: str) -> Floats:
+        """One head's score of each candidate."""
+        scores = self.scores[name] if name in self.scores else model.scores(self.past, [name])[name]
+        return scores[self.user, self.item].astype(np.float64)
+
+    def share_of_head(self, model: Recommender, name: str) -> Floats:
+        """One head's score as a share of its highest for the user."""
+        scores = self.scores[name] if name in self.scores else model.scores(self.past, [name])[name]
+        peak = np.maximum(scores.max(axis=1, initial=0), np.float32(1e-9))
+        return (scores[self.user, self.item] / peak[self.user]).astype(np.float64)
+
+    def speakers(self, model: Recommender, aim: Aim, user: Ints, item: Ints) -> list[str]:
+        """The head that speaks for each item: the one that, by its weight in the blend, adds most to it."""
+        names = list(self.scores)
+        weights = model.blends[aim].weights
+        shares = [
+            np.sqrt(self.scores[name][user, item] / np.maximum(self.peaks[name][user], np.float32(1e-9)))
+            * max(weights.get(name, 0.0), 0.1)
+            * (FAINT if name == "similar_als" else 1.0)
+            for name in names
+        ]
+        largest = np.argmax(np.stack(shares), axis=0)
+        return [names[number] for number in largest.tolist()]
+
+
+def _with_cart(block: History, carted: NDArray[np.int32], as_of: int) -> History:
+    """The history with the cart of the request, as put in just now."""
+    carted = carted[carted >= 0]
+    if not len(carted):
+        return block
+    users, n = len(block), len(carted)
+    many = np.tile(carted, users)
+    ts = np.full(users * n, as_of - 1)
+    columns = {
+        "user": np.concatenate([block.users, np.repeat(np.arange(users), n)]),
+        "item": np.concatenate([block.item, many]),
+        "kind": np.concatenate([block.kind, np.full(users * n, CART, np.uint8)]),
+        "ts": np.concatenate([block.ts, ts]),
+        "order": np.concatenate([block.order, ts]),
+        "price": np.concatenate([block.price, np.full(users * n, np.nan)]),
+        "quantity": np.concatenate([block.quantity, np.ones(users * n)]),
+    }
+    return History.of(block.user_ids, **columns)
+
+
+def _save(folder: Path, prefix: str, tables: Tables) -> list[str]:
+    for table, array in tables.items():
+        np.save(folder / f"{prefix}.{table}.npy", array, allow_pickle=False)
+    return sorted(tables)
+
+
+def _load(folder: Path, prefix: str, tables: Sequence[str]) -> Tables:
+    return {table: np.load(folder / f"{prefix}.{table}.npy", allow_pickle=False) for table in tables}
 
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _saved(folder: Path, content: Mapping[str, Any], head: str) -> tuple[dict[str, Any], Arrays]:
-    described = content["heads"][head]
-    arrays = {
-        table: np.load(folder / _TABLE_FILE.format(head=head, table=table), allow_pickle=False)
-        for table in described["tables"]
-    }
-    return described["facts"], arrays

@@ -1,6 +1,9 @@
-"""popular: what most shoppers bought lately. Frozen at training, so an answer does not depend on who else is asked."""
+"""popular, trending, welcome: what many buy, what ever more buy, and what good newcomers buy first.
 
-from collections.abc import Mapping, Sequence
+Frozen at training, so an answer does not depend on who else is asked about.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -8,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.recommender.heads import Arrays, Facts
-from models.recommender.history import Catalogue
-from models.recommender.purchases import Floats, Purchases
+from models.recommender.catalogue import Tables
+from models.recommender.heads import Facts, Phrase, Scores, Shop, same_for_all
+from models.recommender.past import Floats, Ints, Past
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,13 @@ class Popular:
     name: ClassVar[str] = "popular"
 
     @cached_property
-    def _scores(self) -> Floats:
-        # Below one whole buyer: all-time buyers only order the items that equally many bought lately.
-        scores: Floats = self.recent + self.ever / (1.0 + self.ever.max(initial=0))
-        return scores
+    def score(self) -> NDArray[np.float32]:
+        """Recent buyers; below one whole buyer, all-time buyers order the items that equally many bought lately."""
+        return (self.recent + self.ever / (1.0 + self.ever.max(initial=0))).astype(np.float32)
 
-    def scores(self, past: Purchases) -> Floats:
-        """Recent buyers per item, shape `(items,)`, the same for every user."""
-        return self._scores.copy()
+    def scores(self, past: Past, shop: Shop) -> Scores:
+        """The same for every user."""
+        return same_for_all(past, self.score)
 
     def demand(self, exponent: float) -> Floats:
         """A factor in (0, 1] per item, shape `(items,)`: ((recent + ½) / (max recent + ½)) ^ exponent.
@@ -47,24 +49,87 @@ class Popular:
         factor: Floats = (buyers / buyers.max(initial=0.5)) ** exponent
         return factor
 
-    def evidence(self, past: Purchases, picks: Sequence[int], catalogue: Catalogue) -> list[str]:
+    def evidence(self, past: Past, shop: Shop, user: Ints, item: Ints) -> list[Phrase]:
         """How many bought it, and until when that was counted."""
-        until = np.datetime64(self.as_of, "us").astype("datetime64[D]")
-        return [self._phrase(int(self.recent[item]), int(self.ever[item]), str(until)) for item in picks]
+        until = str(np.datetime64(self.as_of, "us").astype("datetime64[D]"))
+        return [self._phrase(code, until) for code in item.tolist()]
 
-    def _phrase(self, recent: int, ever: int, until: str) -> str:
-        buyers, span = (recent, f"in the {self.days} days before") if recent else (ever, "before")
-        return f"popular: bought by {buyers} shopper{'' if buyers == 1 else 's'} {span} {until}"
+    def _phrase(self, item: int, until: str) -> Phrase:
+        if self.recent[item]:
+            return "popular", {"buyers": float(self.recent[item]), "days": float(self.days), "until": until}
+        return "known", {"buyers": float(self.ever[item]), "until": until}
 
     def facts(self) -> Facts:
         """Window and moment."""
         return {"as_of": self.as_of, "days": self.days}
 
-    def arrays(self) -> Arrays:
+    def tables(self) -> Tables:
         """The counts."""
         return {"recent": self.recent, "ever": self.ever}
 
     @classmethod
-    def restore(cls, facts: Mapping[str, Any], arrays: Arrays) -> "Popular":
+    def restore(cls, facts: Mapping[str, Any], tables: Tables) -> "Popular":
         """The head that was saved."""
-        return cls(arrays["recent"], arrays["ever"], int(facts["as_of"]), int(facts["days"]))
+        return cls(tables["recent"], tables["ever"], int(facts["as_of"]), int(facts["days"]))
+
+
+@dataclass(frozen=True)
+class Trending:
+    """Buyers who took an item up for the first time: in the newest week, and in a usual one before; float32[items]."""
+
+    week: NDArray[np.float32]
+    usual: NDArray[np.float32]
+    name: ClassVar[str] = "trending"
+
+    def scores(self, past: Past, shop: Shop) -> Scores:
+        """New buyers of the newest week; the same for every user."""
+        return same_for_all(past, self.week)
+
+    def evidence(self, past: Past, shop: Shop, user: Ints, item: Ints) -> list[Phrase]:
+        """This week's new buyers, and a usual week's."""
+        return [("rising", {"week": float(self.week[i]), "usual": float(self.usual[i])}) for i in item.tolist()]
+
+    def facts(self) -> Facts:
+        """None."""
+        return {}
+
+    def tables(self) -> Tables:
+        """The counts."""
+        return {"week": self.week, "usual": self.usual}
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any], tables: Tables) -> "Trending":
+        """The head that was saved."""
+        return cls(tables["week"], tables["usual"])
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Items of first orders: how many newcomers began with each, and how many of them ordered again; int32[items]."""
+
+    began: NDArray[np.int32]
+    stayed: NDArray[np.int32]
+    name: ClassVar[str] = "welcome"
+
+    def scores(self, past: Past, shop: Shop) -> Scores:
+        """Newcomers who began with it × the share who ordered again, drawn towards the shop's."""
+        usual = self.stayed.sum() / max(int(self.began.sum()), 1)
+        share = (self.stayed + 20 * usual) / (self.began + 20)
+        return same_for_all(past, (self.began * share).astype(np.float32))
+
+    def evidence(self, past: Past, shop: Shop, user: Ints, item: Ints) -> list[Phrase]:
+        """How many began with it, and how many of them came back."""
+        return [("began", {"began": float(self.began[i]), "stayed": float(self.stayed[i])}) for i in item.tolist()]
+
+    def facts(self) -> Facts:
+        """None."""
+        return {}
+
+    def tables(self) -> Tables:
+        """The counts."""
+        return {"began": self.began, "stayed": self.stayed}
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any], tables: Tables) -> "Welcome":
+        """The head that was saved."""
+        return cls(tables["began"], tables["stayed"])
