@@ -50,6 +50,9 @@ KINDS: Final = (
     *("delivered", "refund", "complaint", "review", "share", "invite", "not_interested", "survey_answer"),
     *("coupon_received", "coupon_used", "message_sent", "message_opened", "touch", "opt_out"),
 )
+# Where one of these names both user and device, the device's anonymous history becomes the user's.
+LOGINS: Final = ("login", "register")
+ANONYMOUS: Final = "device:"  # and its id name the timeline of a device whose user is not known
 # Done to the user by others; every other kind is made by the user.
 NOT_BY_USER: Final = ("message_sent", "coupon_received", "delivered")
 

@@ -206,7 +206,7 @@ def _text(name: str, types: Mapping[str, str]) -> str:
     if types[name] in ("DOUBLE", "FLOAT"):  # a column of whole numbers with gaps, as pandas writes it
         text = f"CASE WHEN NOT isnan({value}) THEN coalesce(CAST(TRY_CAST({value} AS BIGINT) AS VARCHAR), {text}) END"
     if name == c.USER_ID and c.DEVICE_ID in types:  # an anonymous device has a timeline of its own
-        return f"coalesce({text}, 'device:' || nullif(CAST(s.\"{c.DEVICE_ID}\" AS VARCHAR), ''))"
+        return f"coalesce({text}, '{c.ANONYMOUS}' || nullif(CAST(s.\"{c.DEVICE_ID}\" AS VARCHAR), ''))"
     return text
 
 

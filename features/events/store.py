@@ -5,10 +5,10 @@ killed at any point leaves the old manifest in force, and whatever it did not na
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from features import loops
 from features.errors import UserError
 from features.events import columns as c
+from features.events.devices import Claims, Logins, Lot, add_claimed, claims_of, claims_with, first_after, logins_of
 from features.events.intake import Columns, Words, hash_array
 from features.events.segments import Segment, SegmentMeta
 from features.events.sent import Sent
@@ -46,6 +47,8 @@ class Store:
         file = manifest["item_category"]
         self._item_category = np.fromfile(path / file, np.int32) if file else None
         self._facts: Facts | None = None
+        self._lots = [Lot.of_segment(segment) for segment in self.segments]
+        self._devices: tuple[Logins, Claims] | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> "Store":
@@ -103,6 +106,17 @@ class Store:
             categories[:size] = np.minimum(categories[:size], segment.category_known)
         pages = tuple(self.words[c.PAGE].texts)
         return Facts(tuple(self.words[c.KIND].texts), kinds, columns, categories, self._item_category, pages)
+
+    @property
+    def devices(self) -> tuple[Logins, Claims]:
+        """All logins that name a device, and what they claim of anonymous devices' rows."""
+        if self._devices is None:
+            log_in = {code for code, kind in enumerate(self.words[c.KIND].texts) if kind in c.LOGINS}
+            metas = [segment.meta for segment in self.segments]
+            may = [c.DEVICE_ID in meta.columns_known and bool(log_in & meta.kinds_known.keys()) for meta in metas]
+            logins = logins_of(list(compress(self._lots, may)), self.words[c.KIND].texts)
+            self._devices = logins, claims_of(logins, self._lots)
+        return self._devices
 
     def matrix(
         self,
@@ -167,6 +181,7 @@ class Store:
 
     def timeline(self, chunk: tuple[int, int]) -> Timeline:
         """The users whose hash lies in `[low, high)`, by ascending hash."""
+        claims = self.devices[1].between(*chunk)
         parts = []
         for segment in self.segments:
             first, stop = (
@@ -179,21 +194,28 @@ class Store:
                 offsets = segment.offsets[first : stop + 1] - rows.start
                 parts.append((segment.user_hash[first:stop], segment.user_ids[first:stop], offsets, columns))
         if len(parts) == 1:
-            _, ids, offsets, columns = parts[0]
-            return Timeline(ids, offsets, columns, self.facts)
+            hashes, ids, offsets, columns = parts[0]
+            timeline = Timeline(ids, offsets, columns, self.facts)
+            if not claims.user.size:
+                return timeline
+            users, more = [np.repeat(np.arange(hashes.size), np.diff(offsets))], [columns]
+            add_claimed(users, more, hashes, claims, self._lots)
+            return _inserted(timeline, users[1:], more[1:])
         hashes = np.unique(np.concatenate([h for h, *_ in parts])) if parts else np.empty(0, np.uint64)
         owners = [np.searchsorted(hashes, h) for h, *_ in parts]
         ids = np.empty(hashes.size, object)
         for owner, (_, texts, *_) in zip(owners, parts, strict=True):
             ids[owner] = texts.to_numpy(zero_copy_only=False)
         users = [np.repeat(owner, np.diff(offsets)) for owner, (_, _, offsets, _) in zip(owners, parts, strict=True)]
-        return self._merged(pa.array(ids, pa.string()), users, [columns for *_, columns in parts])
+        rows_of = [columns for *_, columns in parts]
+        add_claimed(users, rows_of, hashes, claims, self._lots)
+        return self._merged(pa.array(ids, pa.string()), users, rows_of)
 
     def timeline_of(self, user_ids: Sequence[str], sent: Sent | None = None) -> Timeline:
         """The named users (each once) in the order given, strangers without events; `sent` adds events of a request,
         but for those that are stored already."""
         hashes = hash_array(pa.array(user_ids, pa.string()))
-        users, parts = [], []
+        users, parts, found = [], [], []
         for segment in self.segments:
             at = np.minimum(np.searchsorted(segment.user_hash, hashes), max(segment.meta.users - 1, 0))
             for user in np.flatnonzero(segment.user_hash[at] == hashes) if segment.meta.users else ():
@@ -203,14 +225,21 @@ class Store:
                 rows = slice(int(segment.offsets[row]), int(segment.offsets[row + 1]))
                 users.append(np.full(rows.stop - rows.start, user, np.int64))
                 parts.append({name: segment.column(name)[rows] for name in segment.meta.columns})
+                found.append(user)
         ids = pa.array(user_ids, pa.string())
+        logins, claims = self.devices
+        known = hashes[sorted(set(found))]
+        claims = claims.of(known)
         if sent is None:
+            add_claimed(users, parts, hashes, claims, self._lots)
             return self._merged(ids, users, parts)
         stored = np.concatenate([np.empty(0, np.uint64), *(part["key"] for part in parts)])
         new = np.flatnonzero(~np.isin(sent.columns["key"], stored))
         order = np.argsort(hashes)
         users.append(order[np.searchsorted(hashes[order], sent.columns["user"][new])])
         parts.append({name: values[new] for name, values in sent.columns.items() if name != "user"})
+        lots = [*self._lots, Lot.of_sent(sent, new, user_ids)]
+        add_claimed(users, parts, hashes, claims_with(claims, known, logins, lots, sent.kinds), lots)
         timeline = self._merged(ids, users, parts)
         return replace(timeline, facts=replace(self.facts, kinds=sent.kinds))
 
@@ -228,7 +257,31 @@ class Store:
         return Timeline(ids, offsets, {name: values[order] for name, values in columns.items()}, self.facts)
 
 
-def _values(part: Columns, name: str, rows: int) -> np.ndarray:
+def _inserted(timeline: Timeline, users: list[np.ndarray], parts: list[Columns]) -> Timeline:
+    """A timeline with a few more rows of its users, each at the place where `_merged` has it."""
+    if not sum(user.size for user in users):
+        return timeline
+    names = dict.fromkeys(name for part in parts for name in part if name != "key")
+    more = {
+        name: np.concatenate([_values(part, name, user.size) for part, user in zip(parts, users, strict=True)])
+        for name in names
+    }
+    user = np.concatenate(users)
+    order = np.lexsort((more["tie"], more[c.TS], user))
+    user, more = user[order], {name: values[order] for name, values in more.items()}
+    ts, stop = timeline.columns[c.TS], timeline.offsets[user + 1]
+    first = first_after(ts, timeline.offsets[user], stop, more[c.TS] - 1)
+    place = first_after(timeline.columns["tie"], first, first_after(ts, first, stop, more[c.TS]), more["tie"])
+    columns = {
+        name: np.insert(_values(timeline.columns, name, ts.size), place, _values(more, name, user.size))
+        for name in dict.fromkeys([*timeline.columns, *names])
+        if name != "key"
+    }
+    offsets = timeline.offsets + np.searchsorted(user, np.arange(len(timeline) + 1))
+    return replace(timeline, offsets=offsets, columns=columns)
+
+
+def _values(part: Mapping[str, np.ndarray], name: str, rows: int) -> np.ndarray:
     """A column of one part, or what stands for it where that part has none."""
     if name in part:
         return part[name]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from features.events.store import Store
+from tests.features.events.anonymous import with_devices
 from tests.features.support import (
     DAY_US,
     NAMES,
@@ -97,6 +98,41 @@ def test_no_row_of_the_future_changes_a_byte(seed: int, lacks: str, tmp_path: Pa
         assert rows_by_user(store, [moment, moment - 1, moment - 10 * DAY_US]) == expected
     assert rows_by_user(appended, [moment + 100 * DAY_US]) != rows_by_user(past, [moment + 100 * DAY_US])
     tell(rows_appended=3 * len(future), cells_compared=3 * cells(expected))
+
+
+def logins(log: pd.DataFrame, moment: int, seed: int) -> pd.DataFrame:
+    """Every user logs in on some device: at the moment or after it, or before it, which is told only after it."""
+    rng = np.random.default_rng([seed, 5])
+    rows = log.dropna(subset=["user_id"]).drop_duplicates("user_id")[["user_id"]].reset_index(drop=True)
+    rows = pd.concat([rows, rows, rows.assign(user_id="new " + rows["user_id"])], ignore_index=True)
+    late = rng.random(len(rows)) < 0.5
+    ts = np.where(late, moment - rng.integers(1, 300 * DAY_US, len(rows)), moment)
+    rows = rows.assign(ts=stamps(ts + np.where(late | (rng.random(len(rows)) < 0.3), 0, DAY_US)))
+    rows["arrived_at"] = stamps(moment + rng.integers(1, 9, len(rows)) * DAY_US).where(late)
+    rows["device_id"] = rng.choice(log["device_id"].dropna().unique(), len(rows))
+    return rows.assign(kind="login", event_id=[f"login {number}" for number in range(len(rows))])
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_no_login_of_the_future_changes_a_byte(seed: int, tmp_path: Path, tell: Callable[..., None]) -> None:
+    """What devices did comes to their users only at the login, whoever else then logs in on them."""
+    moment = RANDOM_MOMENTS[seed % 2]
+    log = split(with_devices(random_log(seed, 40, 1_500), seed), moment)
+    future = logins(log, moment, seed)
+    past = ingest_frame(log, tmp_path / "past").store
+    one = ingest_frame(pd.concat([log, future]), tmp_path / "one").store
+    ingest_frame(future, tmp_path / "future first")
+    first = ingest_frame(log, tmp_path / "future first").store
+    assert past is not None
+    expected = rows_by_user(past, [moment, moment - 1, moment - 10 * DAY_US])
+    came = 0
+    for store in (one, first):
+        assert store is not None
+        assert rows_by_user(store, [moment, moment - 1, moment - 10 * DAY_US]) == expected
+        before, after = (rows_by_user(s, [moment + 100 * DAY_US], users=list(expected[0])) for s in (past, store))
+        came = sum(row != before[0][user] for user, row in after[0].items())
+        assert came > 10
+    tell(logins_appended=2 * len(future), cells_compared=2 * cells(expected), users_changed_later=came)
 
 
 def test_past_moments_do_not_see_each_other(small_store: Store, tell: Callable[..., None]) -> None:
