@@ -235,3 +235,74 @@ def auc_of_resamples(churned: Array, score: Array, drawn: Array) -> Array:
     pairs = leavers.sum(axis=1) * stayers.sum(axis=1)
     with np.errstate(invalid="ignore"):
         return (leavers * (below + stayers / 2)).sum(axis=1) / pairs
+
+
+# ---------------------------------------------------------------------------------------------- other policies
+# A row is a logged decision: what was chosen there earned `reward`, and was chosen with probability `logged`. Another
+# policy would choose the same with probability `target`. The value estimated is the other's mean reward a row.
+
+
+def importance_weights(logged: Array, target: Array) -> Array:
+    """How often the other policy makes each logged choice for each time that the log's does, float64[rows].
+
+    Raises:
+        ValueError: a probability in the log is not in (0, 1]: what was chosen can have been chosen.
+    """
+    if not ((logged > 0) & (logged <= 1)).all():
+        raise ValueError("logged propensities must lie in (0, 1]")
+    return np.asarray(target / logged, np.float64)
+
+
+def inverse_propensity(reward: Array, logged: Array, target: Array) -> float:
+    """Mean of reward × weight (Horvitz and Thompson 1952): unbiased if the log's policy makes, now and then, every
+    choice that the other makes; what it never makes counts as earning nothing."""
+    return float((reward * importance_weights(logged, target)).mean())
+
+
+def self_normalised(reward: Array, logged: Array, target: Array) -> float:
+    """Weighted mean of the reward (Swaminathan and Joachims 2015): a little bias for less variance, and within the
+    range of the rewards; what the log's policy never chooses counts as the rest. NaN if nothing has weight."""
+    weight = importance_weights(logged, target)
+    total = weight.sum()
+    return float((reward * weight).sum() / total) if total > 0 else float("nan")
+
+
+def doubly_robust(reward: Array, logged: Array, target: Array, predicted: Array, expected: Array) -> float:
+    """Mean of what a model expects of the other policy, corrected by the model's weighted errors on the log (Dudík,
+    Langford and Li 2011): unbiased if either the propensities or the model are right.
+
+    Args:
+        predicted: float64[rows], the model's reward of the logged choice; it must not have seen this row's reward.
+        expected: float64[rows], its mean reward over the other policy's choices there.
+    """
+    return float((expected + importance_weights(logged, target) * (reward - predicted)).mean())
+
+
+def effective_sample_size(weight: Array) -> float:
+    """How many equally weighted rows are worth as much: (Σw)² / Σw² (Kish 1965); 0 if nothing has weight."""
+    squares = float((weight**2).sum())
+    return float(weight.sum()) ** 2 / squares if squares else 0.0
+
+
+def resampled_sums(sums: Array, *, seed: int = 0, resamples: int | None = None) -> Array:
+    """Sums over resampled users, float64[resamples, columns]: figures of sums get their bootstrap intervals without
+    going over the users' rows again.
+
+    Args:
+        sums: float64[users, columns], of each user's rows.
+    """
+    if resamples is None:
+        resamples = int(np.clip(MOST_DRAWN // max(1, len(sums)), 100, PAIRED_RESAMPLES))
+    rng = np.random.default_rng(seed)
+    at_once = max(1, CELLS_AT_ONCE // max(1, len(sums)))
+    parts = [
+        _times_drawn(rng, min(at_once, resamples - start), len(sums)) @ sums for start in range(0, resamples, at_once)
+    ]
+    return np.concatenate(parts)
+
+
+def percentiles(value: float, resampled: Array) -> Interval:
+    """A figure with its 95 % interval, given what it is in each resample; those without a value (NaN) are left out."""
+    known = resampled[~np.isnan(resampled)]
+    low, high = np.quantile(known, [0.025, 0.975]) if known.size else (np.nan, np.nan)
+    return Interval(float(value), float(low), float(high))
