@@ -51,11 +51,14 @@ tbody th { font-weight: 500; white-space: nowrap; }
 .text { min-width: 16rem; }
 .own th, .own td { color: var(--own); font-weight: 600; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+.beside { display: grid; grid-template-columns: repeat(2, minmax(0, 2fr)) minmax(0, 5fr); gap: 0 1.6rem; }
+.beside .text { min-width: 9rem; overflow-wrap: anywhere; }
 figure { margin: .8rem 0; }
 figure img { width: 100%; max-width: 48rem; height: auto; display: block; background: #fff; border-radius: 4px; }
 dl { display: grid; grid-template-columns: minmax(8rem, 14rem) 1fr; gap: .35rem 1rem; margin: .8rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
+@media (max-width: 62rem) { .beside { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 36rem) { body { padding: .8rem; font-size: 15px; } dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .6rem; } tbody th { position: sticky; left: 0; background: var(--ground); } }
 @media print { nav { display: none; } figure, tr { break-inside: avoid; } }
@@ -95,12 +98,15 @@ def paragraph(text: str, kind: str = "") -> Html:
     return Html(f'<p class="{escape(kind)}">{escape(text)}</p>\n' if kind else f"<p>{escape(text)}</p>\n")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str = "", own: str | None = None) -> Html:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str = "", own: str | frozenset[str] | None = None
+) -> Html:
     """A table; the first column names the rows, columns of numbers are aligned to the right, None is a dash.
 
     Args:
-        own: the row of this name is set apart.
+        own: the row of this name, or of these, is set apart.
     """
+    apart = own if isinstance(own, frozenset) else frozenset() if own is None else frozenset((own,))
     texts = [[MISSING if cell is None else str(cell) for cell in row] for row in rows]
     number = [all(_NUMBER.fullmatch(cell) or cell == MISSING for cell in column) for column in zip(*texts, strict=True)]
     long = [max(map(len, column)) > LONG for column in zip(*texts, strict=True)]
@@ -110,7 +116,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str =
     lines = []
     for row in texts:
         cells = "".join(f"<td{kind}>{escape(text)}</td>" for kind, text in zip(kinds[1:], row[1:], strict=True))
-        lines.append(f'<tr{OWN if row[0] == own else ""}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
+        lines.append(f'<tr{OWN if row[0] in apart else ""}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
     named = paragraph(caption, "caption") if caption else ""
     inside = f"<thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return Html(f'{named}<div class="wide"><table>{inside}</table></div>\n')
@@ -130,6 +136,11 @@ def picture(figure: Figure, says: str) -> Html:
 def pictures(figures: Sequence[Html]) -> Html:
     """Pictures side by side where there is room."""
     return Html(f'<div class="pictures">{"".join(figures)}</div>\n')
+
+
+def beside(narrow: Html, other: Html, wide: Html) -> Html:
+    """Three parts side by side where there is room, else one below the other."""
+    return Html(f'<div class="beside"><div>{narrow}</div><div>{other}</div><div>{wide}</div></div>\n')
 
 
 def listing(pairs: Sequence[tuple[str, str]]) -> Html:

@@ -78,7 +78,7 @@ def _rows(
     settings: RankerSettings,
 ) -> Rows:
     names: tuple[str, ...] | None = None
-    values, bought = [], []
+    values, bought, sizes = [], [], []
     random = np.random.default_rng(1)
     for user, moment, wanted in zip(users.tolist(), at.tolist(), truth, strict=True):
         found = _candidates(model, history, user, moment)
@@ -87,5 +87,6 @@ def _rows(
         kept = hit | (random.random(len(hit)) < settings.negatives)
         values.append(rows[kept])
         bought.append(hit[kept])
+        sizes.append([int(kept.sum())])
     assert names is not None
-    return Rows(names, np.concatenate(values), np.concatenate(bought))
+    return Rows(names, *(np.concatenate(parts) for parts in (values, bought, sizes)))

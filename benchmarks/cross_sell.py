@@ -260,7 +260,7 @@ def bundles(result: MomentResult, store: Store) -> dict[str, Any]:
     codes = model.catalogue.codes(texts)
     item, order = codes[after.item], after.order * len(acts) + after.users
     known = item >= 0
-    together = _pairs_of_orders(item[known], order[known])
+    orders = _orders_by_item(item[known], order[known], len(model.catalogue))
     random = np.random.default_rng(1)
     sold = np.flatnonzero(head.orders >= 50)
     anchors = random.choice(sold, min(500, len(sold)), replace=False).tolist()
@@ -272,15 +272,25 @@ def bundles(result: MomentResult, store: Store) -> dict[str, Any]:
         "popular": lambda anchor: [code for code in best if code != anchor][:3],
         "random": lambda anchor: random.choice(sold, 3, replace=False).tolist(),
     }
-    shares = {
-        name: round(float(np.mean([(a, b) in together for a in anchors for b in suggest(a)])), 4)
-        for name, suggest in ways.items()
-    }
-    print("bundles whose parts were bought together in the next 30 days:", shares)
-    pairs = _strongest_pairs(model, head)
-    for pair in pairs:
+    out: dict[str, Any] = {"anchors": len(anchors)}
+    for name, suggest in ways.items():
+        both = [(orders[a], orders[a].multiply(orders[b]).sum()) for a in anchors for b in suggest(a)]
+        seen = float(np.mean([count > 0 for _, count in both]))
+        share = float(np.mean([count / max(of.sum(), 1) for of, count in both]))
+        out[name] = {"seen together": round(seen, 4), "share of the item's orders": round(share, 4)}
+    print("bundles, bought together in the next 30 days:", out)
+    out["pairs"] = _strongest_pairs(model, head)
+    for pair in out["pairs"]:
         print(f"  {pair['lift']:7.1f}  {pair['orders']:5d}  {pair['item']} + {pair['with']}")
-    return {"later_together": shares, "anchors": len(anchors), "pairs": pairs}
+    return out
+
+
+def _orders_by_item(item: NDArray[np.int32], order: NDArray[np.int64], items: int) -> csr_matrix:
+    """Which orders hold each item, 0 or 1, items × orders."""
+    number = np.unique(order, return_inverse=True)[1]
+    matrix = csr_matrix((np.ones(len(item)), (item, number)), shape=(items, int(number.max()) + 1))
+    matrix.data[:] = 1.0
+    return matrix
 
 
 def _suggested(model: Recommender, anchor: int, as_of: int) -> list[int]:
@@ -290,24 +300,12 @@ def _suggested(model: Recommender, anchor: int, as_of: int) -> list[int]:
     return [pick.item for pick in picks]
 
 
-def _pairs_of_orders(item: NDArray[np.int32], order: NDArray[np.int64]) -> set[tuple[int, int]]:
-    by_order = np.lexsort((item, order))
-    item, order = item[by_order], order[by_order]
-    bounds = np.flatnonzero(np.append(True, order[1:] != order[:-1]))
-    pairs: set[tuple[int, int]] = set()
-    for part in np.split(item, bounds[1:]):
-        bought = np.unique(part).tolist()
-        pairs.update((a, b) for a in bought for b in bought if a != b)
-    return pairs
-
-
 def _strongest_pairs(model: Recommender, head: Complement) -> list[dict[str, Any]]:
     """20 pairs by lift among those with at least 20 common orders, no item twice."""
     links = head.links
     source = np.repeat(np.arange(len(model.catalogue)), np.diff(links.offsets))
-    n, m = head.orders[source].astype(np.float64), head.orders[links.neighbours].astype(np.float64)
-    both = np.rint(links.strength * np.sqrt(n * m))
-    lift = both * head.total / (n * m)
+    known = [head.support(int(item), place) for place, item in enumerate(source.tolist())]
+    both, lift = np.array(known).T
     rows = np.flatnonzero((both >= 20) & (source < links.neighbours))
     out: list[dict[str, Any]] = []
     used: set[int] = set()

@@ -62,16 +62,22 @@ def _serve_and_ask() -> None:
         _wait_for(f"http://127.0.0.1:{port}/readyz", server)
         user = {"user_id": _riskiest()}
         _ask(port, "/v1/churn", {"users": [user], "reasons": 3, "cause": True})
-        _ask(port, "/v1/recommend", {"users": [user], "k": 5, "mode": "cross_sell"})
+        _ask(port, "/v1/recommend", {"users": [user], "k": 3, "mode": "cross_sell"})
+        user = {"user_id": _riskiest("ascending")}
+        due = _ask(port, "/v1/recommend", {"users": [user], "k": 3, "mode": "repeat"})
+        cart = [item["item_id"] for item in due["results"][0]["items"][:2]]
+        bundle = {"users": [user], "k": 3, "mode": "bundle", "cart": cart, "context": {"discount": 0.1}}
+        _ask(port, "/v1/recommend", bundle)
         _ask(port, "/v1/recommend", {"users": [{"user_id": "a stranger"}], "k": 3})
     finally:
         server.terminate()
         server.wait(30)
 
 
-def _riskiest() -> str:
+def _riskiest(order: str = "descending") -> str:
+    """The user most likely to leave, or by the other order to stay."""
     scored = pq.read_table(FOLDER / "churn.parquet", columns=["user_id", "churn_probability"])
-    return str(scored.sort_by([("churn_probability", "descending")])["user_id"][0])
+    return str(scored.sort_by([("churn_probability", order)])["user_id"][0])
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
@@ -85,11 +91,14 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     raise UserError("the service did not start; run the command above by itself to see why")
 
 
-def _ask(port: int, path: str, body: dict[str, Any]) -> None:
+def _ask(port: int, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask, show question and answer, and give the answer."""
     text = json.dumps(body)
     say(f"\n[bold]$ curl -s http://127.0.0.1:{port}{path} -H 'content-type: application/json' -d '{text}'[/]")
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", text.encode(), {"content-type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        print(json.dumps(json.load(response), indent=2, ensure_ascii=False), flush=True)
+        answer: dict[str, Any] = json.load(response)
+    print(json.dumps(answer, indent=2, ensure_ascii=False), flush=True)
+    return answer

@@ -23,6 +23,7 @@ VERBS = {
     "monitor": "Compare live users and outcomes with training; exit 1 on alarm.",
     "deploy": "Put the champions into one bundle and into service.",
     "serve": "Serve the deployed bundle over HTTP.",
+    "off-policy": "Tell from the exposure log what a recommender's lists would have earned.",
     "ui": "Open MLflow on the tracked runs.",
     "runs": "List the registered versions with their figures and who serves.",
     "simulate": "Write the log of a simulated shop, and the truth behind it.",

@@ -6,6 +6,7 @@ from typing import Annotated
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
+from pydantic import ValidationError
 
 from cli.options import (
     AsOfOption,
@@ -27,6 +28,7 @@ from models.bundle import open_bundle
 from models.deployed import load_recommender
 from models.recommender import MODES, Ask, Filter
 from models.recommender.ask import checked_mode
+from serving.guard import refusal
 from serving.schemas import filter_of_json
 from training.backtest import show
 
@@ -79,12 +81,18 @@ def _filter(path: Path | None) -> Filter:
         return Filter()
     try:
         return filter_of_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the filter {path}: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read the filter {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise UserError(f"the filter {path} does not hold: {refusal(error)}") from error
 
 
 def _table(answers: list[RecommendAnswer]) -> pa.Table:
-    rows = [(a.user_id, rank + 1, *vars(item).values(), a.status) for a in answers for rank, item in enumerate(a.items)]
+    rows = [
+        (a.user_id, rank + 1, item.item_id, item.score, item.head, item.evidence, a.status)
+        for a in answers
+        for rank, item in enumerate(a.items)
+    ]
     names = ("user_id", "rank", "item_id", "score", "head", "evidence", "status")
     kinds = (pa.string(), pa.int32(), pa.string(), pa.float64(), pa.string(), pa.string(), pa.string())
     columns = list(zip(*rows, strict=True)) or [()] * len(names)

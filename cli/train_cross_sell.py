@@ -49,3 +49,5 @@ def _print(run: cross_sell.CrossSellRun) -> None:
         best = max((name for name in by_name if name != cross_sell.MODEL), key=lambda name: by_name[name].recall)
         ahead = by_name[cross_sell.MODEL].recall - by_name[best].recall
         say(f"{aim}: the model {'beats' if ahead > 0 else 'does NOT beat'} all others: {ahead:+.4f} against {best}")
+    for aim in run.model.facts["rankers_dropped"]:
+        say(f"{aim}: no ranker ships, for it did not beat the blend (or could not be tested): the blend decides")

@@ -1,6 +1,7 @@
 """What the models say of users at a moment: the one scoring path, for a nightly batch and for a request alike."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -17,9 +18,11 @@ from models.alarm import alarm
 from models.causes import SIGNALS as CAUSE_SIGNALS
 from models.causes import Cause, infer_causes
 from models.churn import ChurnModel
+from models.exposure import Draw, Exploration, draw
 from models.reasons import Reason, norms, reasons
 from models.recommender import Ask, History, Recommender
-from models.recommender.history import PURCHASE
+from models.recommender.model import Suggestion
+from models.recommender.past import INTEREST
 from models.words import Language
 from models.words import load as load_words
 
@@ -72,12 +75,16 @@ class ChurnAnswer:
 
 @dataclass(frozen=True)
 class Item:
-    """A recommended item, the head that speaks for it, and evidence in words."""
+    """A recommended item, the head that speaks for it, and evidence in words.
+
+    propensity: the probability that it is in the list; 1 unless the list was open to chance.
+    """
 
     item_id: str
     score: float
     head: str
     evidence: str
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,15 +98,23 @@ class Bundle:
 
 @dataclass(frozen=True)
 class RecommendAnswer:
-    """Items best first; of whom nothing is known gets what good newcomers began with, and `status` says so.
+    """Items best first, or as drawn; who showed no interest in any item gets what good newcomers began with, and
+    `status` says so.
 
     bundle: in the mode of that name, where every price is known.
+    draw: how the items were chosen among the best ranked; None if the list was not open to chance.
     """
 
     user_id: str
     status: Status
     items: list[Item]
     bundle: Bundle | None = None
+    draw: Draw | None = None
+
+    @property
+    def explored(self) -> bool:
+        """Did chance choose the items?"""
+        return self.draw is not None and self.draw.explored
 
 
 def churn_answers(
@@ -180,25 +195,47 @@ def recommend_answers(
     catalogue_code: Array,
     ask: Ask = ASK,
     language: Language = "en",
+    explore: Exploration | None = None,
 ) -> list[RecommendAnswer]:
     """An answer a user of the timeline, in its order.
 
     Args:
         catalogue_code: the recommender's code by the store's item code, -1 for items it does not know.
+        explore: lets chance fill the lists now and then, each mode and scene by draws of its own.
 
     Raises:
         UserError: the recommender has no such scene.
     """
     present = timeline.as_of([as_of])[0].present
     history = History.of_timeline(timeline, as_of, catalogue_code.astype(np.int32))
-    bought = np.bincount(history.users[history.kind == PURCHASE], minlength=len(history)) > 0
+    interested = np.bincount(history.users[np.isin(history.kind, list(INTEREST))], minlength=len(history)) > 0
+    if explore is not None:
+        explore = replace(explore, salt=f"{explore.salt}/{ask.mode}/{ask.scene or ''}")
+        ask = replace(ask, spare=max(explore.pool - ask.most, 0) if explore.share else 0)
     words, ids = load_words(language), recommender.catalogue.ids
     out = []
-    for user, found in enumerate(recommender.recommend(history, as_of, ask)):
+    for user, found in enumerate(_found(recommender, history, as_of, ask, interested)):
+        user_id, status = str(history.user_ids[user]), _status(bool(present[user]), bool(interested[user]))
+        drawn = None if explore is None else draw(len(found), ask.most, explore, user_id, as_of)
         items = [Item(ids[s.item], s.score, s.head, words.offer(*s.phrase)) for s in found]
-        status = _status(bool(present[user]), bool(bought[user]))
-        out.append(RecommendAnswer(str(history.user_ids[user]), status, items, _bundle(recommender, ask, items)))
+        if drawn is not None:
+            chances = zip(drawn.ranks, drawn.propensity, strict=True)
+            items = [replace(items[rank], propensity=chance) for rank, chance in chances]
+        out.append(RecommendAnswer(user_id, status, items, _bundle(recommender, ask, items), drawn))
     return out
+
+
+def _found(
+    recommender: Recommender, history: History, as_of: int, ask: Ask, interested: Array
+) -> Iterator[list[Suggestion]]:
+    """What to offer each user; of strangers only the cart tells anything, and without one they are newcomers."""
+    if (recommender.catalogue.codes(ask.cart) >= 0).any():
+        return recommender.recommend(history, as_of, ask)
+    lists = {
+        known: recommender.recommend(history.some(np.flatnonzero(interested == known)), as_of, asked)
+        for known, asked in ((True, ask), (False, replace(ask, mode="welcome", k=ask.most)))
+    }
+    return (next(lists[known]) for known in interested.tolist())
 
 
 def _bundle(recommender: Recommender, ask: Ask, found: list[Item]) -> Bundle | None:

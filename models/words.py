@@ -88,19 +88,19 @@ class Words:
             if isinstance(value, str):
                 return value
             if form:
-                return self._formed(value, form, unit)
+                return self._formed(value, form, unit, hole.start() == 0)
             if hole.group(1) not in ("value", "usual"):
                 return rounded(value, "days" if "days" in hole.group(1) else "events")
             return self._bare(value, unit) if hole.group(1) == "usual" else self._amount(value, unit)
 
         return _HOLE.sub(fill, text)
 
-    def _formed(self, value: float, form: str, unit: str) -> str:
+    def _formed(self, value: float, form: str, unit: str, first: bool = True) -> str:
         if form == "%":
             return f"{100 * value:.0f} %"
         one, many = form.split("|")
         number = rounded(value, unit)
-        if number == "0" and unit != "days":
+        if number == "0" and unit != "days" and first:  # "No orders in …", but "… last 0 days ago"
             return f"{self.texts['no']} {many}"
         return f"{number} {one if number == '1' else many}"
 

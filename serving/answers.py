@@ -12,7 +12,7 @@ from features.events.store import Store
 from models import churn as churn_model
 from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
 from models.deployed import CROSS_SELL, Deployed
-from models.recommender import Ask
+from serving.exposures import Exposing, Given
 from serving.guard import Refused
 from serving.schemas import ChurnRequest, ChurnResponse, RecommendRequest, RecommendResponse, iso
 from serving.users import moment_of, timeline_of
@@ -26,11 +26,13 @@ class Held:
 
     Attributes:
         as_of: the moment of answers whose request names none, µs; None is the clock.
+        exposing: where recommendations are logged; None: nowhere.
     """
 
     deployed: Deployed
     store: Store
     as_of: int | None = None
+    exposing: Exposing | None = None
 
     @cached_property
     def codes(self) -> CatalogueCodes:
@@ -79,8 +81,9 @@ def churn(request: ChurnRequest, held: Held) -> ChurnResponse:
     return ChurnResponse.model_validate(held.answer(churn_model.PART, as_of, results))
 
 
-def recommend(request: RecommendRequest, held: Held) -> RecommendResponse:
+def recommend(request: RecommendRequest, held: Held, shown: bool = True) -> RecommendResponse:
     """What to offer each user, for the purpose asked for."""
+    # `shown`: to a user, so that it is open to chance and logged, where there is a log.
     recommender = held.deployed.recommender
     if recommender is None:
         raise _not_deployed(held, CROSS_SELL)
@@ -90,16 +93,14 @@ def recommend(request: RecommendRequest, held: Held) -> RecommendResponse:
     if request.context.scene is not None and request.context.scene not in recommender.scenes:
         known = ", ".join(recommender.scenes)
         raise Refused(422, "invalid", f"context.scene {request.context.scene!r}: use one of {known}", "context.scene")
-    ask = Ask(
-        mode=request.mode,
-        k=request.k,
-        cart=tuple(request.cart),
-        exclude=tuple(request.exclude),
-        filter=request.filter.ours(),
-        scene=request.context.scene,
-        discount=request.context.discount,
-    )
-    results = recommend_answers(timeline, as_of, recommender, codes, ask, request.language)
+    ask = request.ask()
+    exposing = held.exposing if shown else None
+    explore = exposing.explore if exposing else None
+    results = recommend_answers(timeline, as_of, recommender, codes, ask, request.language, explore)
+    if exposing:
+        exposing.add(
+            results, Given(held.deployed.name(CROSS_SELL), held.deployed.bundle.digest, as_of, ask, exposing.explore)
+        )
     return RecommendResponse.model_validate(held.answer(CROSS_SELL, as_of, results))
 
 

@@ -11,6 +11,7 @@ from features.errors import UserError
 from features.events.store import Store
 from models.deployed import load_current
 from serving.answers import Held, churn, recommend
+from serving.exposures import Exposing
 from serving.schemas import ChurnRequest, RecommendRequest
 from serving.settings import Settings
 
@@ -25,12 +26,15 @@ class Live:
 
     Raises:
         UserError: there is no store or no bundle, or it is bad; at creation only.
+
+    Args:
+        exposing: where recommendations are logged; None: nowhere.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, exposing: Exposing | None = None) -> None:
         self._bundle = _Watched(settings.deployed / "current", lambda: load_current(settings.deployed))
         self._store = _Watched(settings.store / "manifest.json", lambda: Store.open(settings.store))
-        self.held = Held(self._bundle.first(), self._store.first(), settings.as_of)
+        self.held = Held(self._bundle.first(), self._store.first(), settings.as_of, exposing)
         try_out(self.held)
 
     def watch(self) -> None:
@@ -99,4 +103,4 @@ def try_out(held: Held) -> None:
     if held.deployed.churn is not None:
         churn(ChurnRequest.model_validate({"users": users, "reasons": 1}), held)
     if held.deployed.recommender is not None:
-        recommend(RecommendRequest.model_validate({"users": users}), held)
+        recommend(RecommendRequest.model_validate({"users": users}), held, shown=False)

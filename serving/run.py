@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from features.errors import UserError
+from serving.exposures import Exposing
 from serving.live import Live
 from serving.settings import Settings
 
@@ -20,17 +21,16 @@ QUIET = {
 }
 
 
-def serve(store: Path, deployed: Path, as_of: int | None = None, host: str = "127.0.0.1", port: int = 3000) -> NoReturn:
+def serve(settings: Settings, host: str = "127.0.0.1", port: int = 3000) -> NoReturn:
     """Become the server of a store and of the bundle deployed under a folder; this process is replaced by BentoML's.
 
-    Args:
-        as_of: the moment of answers whose request names none, µs; None is the clock.
-
     Raises:
-        UserError: there is no store or no bundle, it is bad, or the address cannot be had.
+        UserError: there is no store or no bundle, it is bad, the exposure log cannot be written, or the address cannot
+            be had.
     """
-    settings = Settings(store.resolve(), deployed.resolve(), as_of)
     Live(settings)  # whatever is wrong is said here, once, and not by a worker that is started again and again
+    if settings.exposures is not None:
+        Exposing.to(settings.exposures, settings.explore).log.close()
     _check_free(host, port)
     arguments, env = command(settings, host, port)
     sys.stdout.flush()

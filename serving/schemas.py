@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 from features.events import columns as c
 from features.events.intake import CLOCK_TOLERANCE, LARGEST_AMOUNT, LONGEST_TEXT
 from models.answers import Status
+from models.recommender import Ask, Mode
 from models.recommender import Filter as OurFilter
-from models.recommender import Mode
 from models.words import Language
 
 MOST_USERS = 1_000
@@ -199,6 +199,12 @@ class Filter(_Strict):
         None, description="At most so many items of one category."
     )
 
+    @model_validator(mode="after")
+    def _prices_are_a_range(self) -> "Filter":
+        if self.price_min is not None and self.price_max is not None and self.price_min > self.price_max:
+            raise PydanticCustomError("no_price", "lets no item through: price_min is above price_max")
+        return self
+
     def ours(self) -> "OurFilter":
         """As the recommender takes it."""
         lists = {name: tuple(getattr(self, name)) for name in ("categories", "not_categories", "brands")}
@@ -209,7 +215,7 @@ def filter_of_json(text: bytes) -> "OurFilter":
     """A filter from a file.
 
     Raises:
-        ValueError: it is not one; the message says where.
+        ValidationError: it is not one.
     """
     return Filter.model_validate_json(text).ours()
 
@@ -241,6 +247,18 @@ class RecommendRequest(_Strict):
     filter: Filter = Field(default=Filter.model_validate({}), description="Which items may be shown.")
     language: Language = Field("en", description="Of the evidence.")
 
+    def ask(self) -> Ask:
+        """As the recommender takes it."""
+        return Ask(
+            mode=self.mode,
+            k=self.k,
+            cart=tuple(self.cart),
+            exclude=tuple(self.exclude),
+            filter=self.filter.ours(),
+            scene=self.context.scene,
+            discount=self.context.discount,
+        )
+
     @model_validator(mode="after")
     def _bundle_has_a_cart(self) -> "RecommendRequest":
         if self.mode == "bundle" and not self.cart:
@@ -252,6 +270,19 @@ class RecommendRequest(_Strict):
             "examples": [
                 {"users": [{"user_id": "12347"}], "k": 5, "mode": "cross_sell", "exclude": ["POST"]},
                 {"users": [{"device_id": "d9", "events": [_CLICK]}], "k": 3, "cart": ["22423"]},
+                {
+                    "users": [{"user_id": "12347"}],
+                    "k": 5,
+                    "context": {"scene": "gift"},
+                    "filter": {"in_stock": True, "price_max": 20, "per_category": 2},
+                    "language": "zh",
+                },
+                {
+                    "users": [{"user_id": "12347"}],
+                    "mode": "bundle",
+                    "cart": ["22423"],
+                    "context": {"discount": 0.1},
+                },
             ]
         }
     )
@@ -313,6 +344,7 @@ class Item(_FromOurs):
     score: float
     head: str
     evidence: str
+    propensity: float = Field(description="The probability that it is in the list; 1 unless the service explores.")
 
 
 class Bundle(_FromOurs):
@@ -329,6 +361,7 @@ class RecommendResult(_FromOurs):
     user_id: str
     status: Status
     items: list[Item]
+    explored: bool = Field(description="Did chance choose and order the items? Never, unless the service explores.")
     bundle: Bundle | None = Field(description="In the mode bundle, where every price is known.")
 
 
@@ -408,8 +441,10 @@ class RecommendResponse(_Answer):
                                     "score": 0.8,
                                     "head": "repeat",
                                     "evidence": "bought 4 times, every 21 days, due",
+                                    "propensity": 1.0,
                                 }
                             ],
+                            "explored": False,
                             "bundle": None,
                         }
                     ],

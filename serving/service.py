@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from serving.answers import ENDPOINTS
+from serving.exposures import Exposing
 from serving.guard import Guard
 from serving.live import Live
 from serving.openapi import PAGE, document
@@ -44,5 +45,13 @@ class Ebbtide:
     """What each user will do next, as of a moment."""
 
     def __init__(self) -> None:
-        self.live = Live(Settings.from_env(os.environ))
+        settings = Settings.from_env(os.environ)
+        self.exposing = None if settings.exposures is None else Exposing.to(settings.exposures, settings.explore)
+        self.live = Live(settings, self.exposing)
         self.live.watch()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def write_what_waits(self) -> None:
+        """The exposure log keeps answers for a moment before it writes them."""
+        if self.exposing is not None:
+            self.exposing.log.close()

@@ -30,7 +30,10 @@ MINUTE = 60_000_000
 CHURN_RECIPE = (
     "rounds = 40\ntest_moments = 2\nhorizons = [7, 14, 30, 60]\n[booster]\nmin_data_in_leaf = 20\nlearning_rate = 0.1\n"
 )
-CROSS_SELL_RECIPE = "[settings]\nals_factors = 8\nals_iterations = 4\nneighbours = 20\nvalidation_moments = 1\n"
+CROSS_SELL_RECIPE = (
+    "[settings]\nals_factors = 8\nals_iterations = 2\nneighbours = 20\n"
+    "[ranker]\nmoments = 2\nrounds = 20\nsearch_moments = 1\nsearch_users = 60\n"
+)
 
 
 def shop_log(seed: int = 5, users: int = 240) -> pd.DataFrame:

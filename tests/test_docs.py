@@ -3,16 +3,21 @@
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
 from cli.main import VERBS, build
 from features.events.store import Store
+from models.answers import Status
+from models.recommender import HEADS, MODES
+from models.recommender.scenes import shipped
 from serving.answers import ENDPOINTS
+from serving.schemas import Filter
 from tests.features.support import ingest_rows
 
 ROOT = Path(__file__).parents[1]
@@ -110,11 +115,40 @@ def test_verbs_in_the_text_are_known(path: Path) -> None:
         assert re.search(rf"^{target.split()[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
 
 
-def test_the_requests_of_the_readme_are_valid() -> None:
-    asked = [words for words in commands(ROOT / "README.md") if words[0] == "curl"]
-    assert {_path(words) for words in asked} == set(ENDPOINTS)
-    for words in asked:
+def test_the_requests_of_the_pages_are_valid() -> None:
+    asked = {page: [words for words in commands(page) if words[0] == "curl"] for page in PAGES}
+    assert {_path(words) for words in asked[ROOT / "README.md"]} == set(ENDPOINTS)
+    for words in [words for of_page in asked.values() for words in of_page]:
         ENDPOINTS[_path(words)].request.model_validate_json(words[words.index("-d") + 1])
+
+
+def test_the_answers_of_the_readme_are_such() -> None:
+    requests = [words for words in commands(ROOT / "README.md") if words[0] == "curl"]
+    answers = [block for language, block in fences(ROOT / "README.md") if language == "json"]
+    for words, answer in zip(requests, answers, strict=True):
+        given = json.loads(answer)
+        response = ENDPOINTS[_path(words)].response
+        assert response.model_validate(given).model_dump(mode="json") == given
+
+
+OFFERS = ROOT / "docs" / "recommendations.md"
+
+
+def test_the_page_of_recommendations_tells_all_there_is() -> None:
+    tables = {row[0] for row in re.findall(r"^\| (`[^|]+) \| ([^|]*)", text_of(OFFERS), re.MULTILINE)}
+    told = {name for cell in tables for name in re.findall(r"`(\w+)`", cell)}
+    there = {*MODES, *HEADS, *Filter.model_fields, *shipped(), *get_args(Status)}
+    assert told - {"filter", "status"} == there
+
+
+def test_evidence_on_the_page_of_recommendations_is_worded_so() -> None:
+    """Each example is a text of the words with its holes filled."""
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", text_of(OFFERS), re.MULTILINE)
+    assert {head for head, _ in rows} == set(HEADS)
+    words = tomllib.loads((ROOT / "models" / "words.toml").read_text())["en"]["offers"].values()
+    patterns = [re.compile(".+?".join(map(re.escape, re.split(r"\{[^}]*\}", text)))) for text in words]
+    for _, evidence in rows:
+        assert any(pattern.fullmatch(evidence) for pattern in patterns), evidence
 
 
 def _path(words: list[str]) -> str:

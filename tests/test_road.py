@@ -32,7 +32,9 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which Complete Journey went from its log to a deployed bundle and scored users."""
     folder = tmp_path_factory.mktemp("road")
     (folder / "fast.toml").write_text("test_moments = 1\nrounds = 60\n")
-    (folder / "few.toml").write_text("[settings]\nneighbours = 50\nals_iterations = 5\nvalidation_users = 200\n")
+    (folder / "few.toml").write_text(
+        "[settings]\nneighbours = 50\nals_iterations = 5\n[ranker]\nmoments = 3\nrounds = 40\n"
+    )
     for command in (
         f"ingest {ROOT / 'sources' / 'complete_journey'} --store store",
         f"train churn --store store --as-of {AS_OF} --horizon 14 --lookback 60 --recipe fast.toml",

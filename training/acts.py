@@ -36,7 +36,9 @@ def shop_at(store: Store, acts: History, texts: list[str], as_of: int) -> tuple[
     catalogue = Catalogue.of([texts[code] for code in touched])
     codes = np.full(len(texts), -1, np.int32)
     codes[touched] = catalogue.codes([texts[code] for code in touched])
-    return Shop(catalogue, _attributes(store, catalogue, past, codes)), _in_codes(past, codes)
+    known = attributes_of(store, catalogue)
+    priced = replace(known, price=_paid(past, codes, known.price))
+    return Shop(catalogue, priced), _in_codes(past, codes)
 
 
 def _in_codes(acts: History, codes: NDArray[np.int32]) -> History:
@@ -50,20 +52,18 @@ def later_in(acts: History, shop: Shop, texts: list[str]) -> History:
     return _in_codes(acts, shop.catalogue.codes(texts))
 
 
-def _attributes(store: Store, catalogue: Catalogue, past: History, codes: NDArray[np.int32]) -> Attributes:
-    """What the items table says of the items; prices are the newest paid before the moment, else the table's."""
+def attributes_of(store: Store, catalogue: Catalogue) -> Attributes:
+    """What the items table says of a catalogue's items."""
     table = store.table("items")
     size = len(catalogue)
     none = Attributes.unknown(size)
-    price = np.full(size, np.nan)
     if table is None:
-        return replace(none, price=_paid(past, codes, price))
+        return none
     code = catalogue.codes(table["item_id"].cast(pa.string()).to_pylist())
     rows = np.flatnonzero(code >= 0)
     place = code[rows]
     table = table.take(pa.array(rows))
-    names = np.full(size, "", object)
-    in_stock = np.ones(size, np.bool_)
+    names, in_stock, price = np.full(size, "", object), none.in_stock, none.price
     if "name" in table.column_names:
         names[place] = pc.fill_null(table["name"].cast(pa.string()), "").to_pylist()
     if "in_stock" in table.column_names:
@@ -72,8 +72,7 @@ def _attributes(store: Store, catalogue: Catalogue, past: History, codes: NDArra
         price[place] = pc.fill_null(table["price"].cast(pa.float64()), np.nan).to_numpy()
     categories, category = _coded(table, "category", place, size)
     brands, brand = _coded(table, "brand", place, size)
-    paid = _paid(past, codes, price)
-    return Attributes(categories, category, brands, brand, paid, in_stock, tuple(names.tolist()))
+    return Attributes(categories, category, brands, brand, price, in_stock, tuple(names.tolist()))
 
 
 def _coded(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.recommender import HEADS, Aim, Blend, History, Past, Recommender, loops
-from models.recommender.model import BLOCK
+from models.recommender.model import BLOCK, SPECIAL
 from models.recommender.popular import Popular
 from training.ranking import Truth
 
@@ -18,7 +18,6 @@ POPULAR_WEIGHTS = (0.01, *WEIGHTS[1:])  # never 0: every user gets k items, and 
 DEMANDS = (0.0, 0.06, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 PASSES = 3
 PER_HEAD = 60
-SPECIAL = ("welcome", "upgrade", "discover")  # heads of one mode each: they do not stand for what is bought next
 _DISCOUNTS = 1.0 / np.log2(np.arange(2, K + 2))
 _IDEAL = np.concatenate([np.zeros(1), np.cumsum(_DISCOUNTS)])
 
@@ -101,13 +100,15 @@ def pool(model: Recommender, past: History, as_of: int, truth: Truth, aim: Aim) 
 def search(pools: Sequence[Pool], aim: Aim) -> tuple[Blend, float]:
     """The best blend found, and its Recall@20 + NDCG@20, mean over moments.
 
-    From equal weights, one coordinate at a time to the best point of its grid, until a whole pass gains nothing; once
-    per root. The first of equals stays, so the result depends on the tables alone.
+    From equal weights (0 for heads that say nothing, which no grid could tell), one coordinate at a time to the best
+    point of its grid, until a whole pass gains nothing; once per root. The first of equals stays, so the result depends
+    on the tables alone.
     """
     names = heads_of(aim)
+    spoken = {name for place, name in enumerate(names) if any(one.shares[place].any() for one in pools)} | {"popular"}
     found: list[tuple[float, Blend]] = []
     for root in (False, True):
-        point = [*(0.35 for _ in names), 0.125]
+        point = [*(0.35 if name in spoken else 0.0 for name in names), 0.125]
         best = _objective(pools, point, root)
         for _ in range(PASSES):
             before = best

@@ -11,6 +11,7 @@ from features.errors import UserError
 from features.events import columns as c
 from features.events.store import Store
 from models.recommender import AIMS, HEADS, Aim, Ask, Mode, Past, Recommender, loops
+from models.recommender.eligible import eligible
 from models.recommender.model import BLOCK
 from models.recommender.scenes import Scene, scene, shipped
 from training.acts import all_acts, later_in, shop_at
@@ -26,7 +27,7 @@ from training.cross_sell_fit import (
     with_rankers,
 )
 from training.heads_fit import HeadSettings
-from training.ranking import RankingScore, evaluate
+from training.ranking import RankingScore, evaluate, figures_by_user
 from training.recipes import Recipe, load_recipe
 
 MODEL, BLEND = "cross-sell-model", "blend"
@@ -84,6 +85,7 @@ def planned(recipe: Recipe) -> Plan:
     """
     heads = HeadSettings(**_known(HeadSettings, "settings", recipe["settings"]))
     ranker = RankerSettings(**_known(RankerSettings, "ranker", recipe["ranker"]))
+    ranker = replace(ranker, booster={**RankerSettings().booster, **ranker.booster})
     own = {name: scene(name, values, HEADS) for name, values in recipe["scenes"].items()}
     return Plan(heads, ranker, {**shipped(), **own}, recipe["test_moments"], recipe["seed"])
 
@@ -142,11 +144,16 @@ def train_cross_sell(
         told(f"backtest at {show(one.as_of)}", 0.8 + 0.1 * place / len(tests))
         model = with_rankers(one.model, blends, _taught(rows[place + 1 :], plan), plan.ranker, plan.seed)
         results.append(backtest_one(one, model, horizon))
+    gains = ranker_gains(results)
+    dropped = [aim for aim in AIMS if not gains.get(aim, 0.0) > 0]  # nor does one ship that could not be tested
+    results = [without_rankers(result, dropped) for result in results]
     told("fitting the model", 0.9)
     shop, past = shop_at(store, acts, texts, as_of)
     model = fit_unranked(past, shop, as_of, plan.heads, plan.scenes, plan.seed)
-    model = with_rankers(model, blends, _taught(rows, plan), plan.ranker, plan.seed)
-    model = replace(model, facts={"seed": plan.seed, "blends": facts, "moments": [show(one.as_of) for one in lessons]})
+    taught = {aim: taught for aim, taught in _taught(rows, plan).items() if aim not in dropped}
+    model = with_rankers(model, blends, taught, plan.ranker, plan.seed)
+    known = {"seed": plan.seed, "blends": facts, "moments": [show(one.as_of) for one in lessons]}
+    model = replace(model, facts={**known, "ranker_gains": gains, "rankers_dropped": dropped})
     return CrossSellRun(model, as_of, horizon, tuple(results), recipe, len(acts), len(acts.item))
 
 
@@ -190,6 +197,32 @@ def backtest_one(one: Lesson, model: Recommender, horizon: int) -> MomentResult:
     return MomentResult(one, model, lists, scores)
 
 
+def ranker_gains(results: Sequence[MomentResult]) -> dict[Aim, float]:
+    """Recall@20 + NDCG@20 of the ranked lists less the blend's, by user, mean over users, then over the moments; aims
+    without a ranker at any of them are left out."""
+    gains: dict[Aim, list[float]] = {}
+    for result in results:
+        for aim in result.model.rankers:
+            truth, lists = result.taught.truth[aim], result.lists[aim]
+            margin = figures_by_user(lists[MODEL], truth, K) - figures_by_user(lists[BLEND], truth, K)
+            gains.setdefault(aim, []).append(float(margin.sum(axis=1).mean()))
+    return {aim: float(np.mean(of_moments)) for aim, of_moments in gains.items()}
+
+
+def without_rankers(result: MomentResult, aims: Sequence[Aim]) -> MomentResult:
+    """The backtest of what is shipped where the ranker did not beat the blend: the blend, under the same filters."""
+    dropped = [aim for aim in aims if aim in result.model.rankers]
+    if not dropped:
+        return result
+    rankers = {aim: ranker for aim, ranker in result.model.rankers.items() if aim not in dropped}
+    model = result.model.with_blends(result.model.blends, rankers)
+    lists, scores = dict(result.lists), dict(result.scores)
+    for aim in dropped:
+        lists[aim] = {**lists[aim], MODEL: lists_of(model, result.taught, aim)}
+        scores[aim] = {**scores[aim], MODEL: evaluate(lists[aim][MODEL], result.taught.truth[aim], K)}
+    return MomentResult(result.taught, model, lists, scores)
+
+
 def lists_of(model: Recommender, one: Lesson, aim: Aim, ask: Ask | None = None) -> dict[int, list[int]]:
     """What a model offers the users of a moment who bought something: user's row → item codes, best first."""
     users = list(one.truth[aim])
@@ -198,7 +231,11 @@ def lists_of(model: Recommender, one: Lesson, aim: Aim, ask: Ask | None = None) 
 
 
 def unranked_lists(model: Recommender, one: Lesson, aim: Aim) -> dict[str, Lists]:
-    """What the blend, and each head alone, would offer: contender → user's row → item codes, best first."""
+    """What the blend, and each head alone, would offer: contender → user's row → item codes, best first.
+
+    The blend keeps to the rules that the ranker keeps to (`eligible`), so that the two differ in order alone; a head
+    alone is a baseline from outside, which knows of no rules but the aim's.
+    """
     users = list(one.truth[aim])
     out: dict[str, dict[int, list[int]]] = {}
     for begin in range(0, len(users), BLOCK):
@@ -208,7 +245,8 @@ def unranked_lists(model: Recommender, one: Lesson, aim: Aim) -> dict[str, Lists
         if aim == "new":
             may[past.bought.pair_user, past.bought.pair_item] = False
         scores = model.scores(past)
+        ruled = eligible(model, past, Ask(MODE_OF[aim], K), np.ones(len(model.catalogue), np.bool_))
         for name, given in {BLEND: model.blended(scores, aim), **scores}.items():
-            for user, codes in zip(chosen, loops.top(given, may, K).tolist(), strict=True):
+            for user, codes in zip(chosen, loops.top(given, ruled if name == BLEND else may, K).tolist(), strict=True):
                 out.setdefault(name, {})[user] = [code for code in codes if code >= 0]
     return dict(out)

@@ -48,6 +48,7 @@ class RankerSettings:
     rounds: int = 120
     booster: Mapping[str, Any] = field(
         default_factory=lambda: {
+            "objective": "rank_xendcg",
             "num_leaves": 31,
             "learning_rate": 0.1,
             "min_data_in_leaf": 100,
@@ -75,11 +76,13 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Rows:
-    """Candidates to learn from: names of the columns, float32[rows, names], and which were bought."""
+    """Candidates to learn from, user after user: names of the columns, float32[rows, names], which were bought, and how
+    many rows each user has."""
 
     names: tuple[str, ...]
     values: NDArray[np.float32]
     bought: NDArray[np.bool_]
+    users: NDArray[np.int64]
 
 
 def fit_unranked(
@@ -130,7 +133,7 @@ def rows_of(one: Lesson, blends: Mapping[Aim, Blend], aim: Aim, settings: Ranker
     model = one.model.with_blends(blends)
     users, random = list(truth), np.random.default_rng([seed, AIMS.index(aim)])
     names: tuple[str, ...] | None = None
-    values, bought = [], []
+    values, bought, sizes = [], [], []
     for begin in range(0, len(users), BLOCK):
         chosen = users[begin : begin + BLOCK]
         past = Past.of(one.past.some(chosen), one.as_of)
@@ -146,22 +149,25 @@ def rows_of(one: Lesson, blends: Mapping[Aim, Blend], aim: Aim, settings: Ranker
         kept = hit | (random.random(len(hit)) < settings.negatives)
         values.append(rows[kept])
         bought.append(hit[kept])
+        sizes.append(np.bincount(found.user[kept], minlength=len(chosen)))
     assert names is not None
-    return Rows(names, np.concatenate(values), np.concatenate(bought))
+    return Rows(names, *(np.concatenate(parts) for parts in (values, bought, sizes)))
 
 
 def fit_ranker(taught: Sequence[Rows], settings: RankerSettings, seed: int) -> Ranker:
-    """A booster that tells bought candidates from others, over all moments.
+    """A booster that puts bought candidates before others in each user's list, over all moments.
 
-    One that optimises lists (LambdaMART) did no better on moments used for choosing, and is slower.
+    Bruch, An Alternative Cross Entropy Loss for Learning-to-Rank (2021). On moments used for choosing it was a little
+    ahead of telling bought from not bought row by row, and as good as LambdaMART in half the time.
     """
     names = tuple(name for name in taught[0].names if all(name in rows.names for rows in taught))
     places = [[rows.names.index(name) for name in names] for rows in taught]
     values = np.concatenate([rows.values[:, place] for rows, place in zip(taught, places, strict=True)])
     bought = np.concatenate([rows.bought for rows in taught])
-    fixed = {"objective": "binary", "num_threads": 1, "deterministic": True, "seed": seed, "verbose": -1}
+    fixed = {"num_threads": 1, "deterministic": True, "seed": seed, "verbose": -1}
     parameters = {**settings.booster, **fixed}
-    data = lgb.Dataset(values, bought.astype(np.int8), params=parameters)
+    users = np.concatenate([rows.users for rows in taught])
+    data = lgb.Dataset(values, bought.astype(np.int8), group=users[users > 0], params=parameters)
     booster = lgb.train(parameters, data, settings.rounds)
     return Ranker(names, booster.model_to_string())
 

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from models.recommender import History, Past, Shop
 from models.recommender.alike import Alike
-from models.recommender.complement import Complement
+from models.recommender.complement import DAMPED, Complement
 from models.recommender.heads import Head
 from models.recommender.history import PURCHASE
 from models.recommender.inputs import ItemTable
@@ -23,7 +23,7 @@ from models.recommender.past import SESSION_DAYS, Bought, Floats, Pairs, starts
 from models.recommender.popular import Popular, Trending, Welcome
 from models.recommender.repeat import Repeat
 from models.recommender.session import Session
-from models.recommender.similar_als import SimilarAls
+from models.recommender.similar_als import LastingAls, SimilarAls
 from models.recommender.similar_items import SimilarItems
 from models.recommender.tastes import Discover, Taste, Upgrade
 
@@ -38,12 +38,17 @@ class HeadSettings:
     item. least_together: orders with both items before one is offered with the other.
     """
 
-    repeat_half_life: float = 60.0
+    repeat_half_life: float = 120.0
     als_factors: int = 64
     als_iterations: int = 15
     als_alpha: float = 3.0
     als_regularization: float = 1.0
     als_half_life: float = 60.0
+    lasting_factors: int = 32
+    lasting_alpha: float = 1.0
+    lasting_regularization: float = 5.0
+    lasting_half_life: float = 365.0
+    alike_half_life: float = 60.0
     neighbours: int = 200
     neighbours_half_life: float = 60.0
     links_half_life: float = 120.0
@@ -69,13 +74,14 @@ def fit_heads(history: History, shop: Shop, as_of: int, settings: HeadSettings, 
             fit_complement(bought, items, settings),
             Session(_visit_links(past, items, settings)),
             SimilarItems(_buyer_links(past, items, settings), settings.neighbours_half_life),
-            fit_alike(shop, settings.repeat_half_life),
+            fit_alike(shop, settings.alike_half_life),
             Upgrade(share),
             Taste(share),
             Discover(share, _near_categories(bought, shop)),
             fit_als(past, items, settings, seed),
+            fit_lasting(past, items, settings, seed),
             Trending(_new_buyers(bought, items, 0, 7), _new_buyers(bought, items, 7, 35) / np.float32(4)),
-            fit_welcome(bought, items, settings.welcome_days),
+            fit_welcome(bought, items, settings),
             Popular(
                 _buyers(bought, items, 0, settings.popular_days),
                 _buyers(bought, items, 0, np.inf),
@@ -93,11 +99,9 @@ def canonical(history: History) -> History:
     nor how the store is cut into buckets changes a model.
     """
     bounds = history.offsets.tolist()
+    told = (history.ts, history.item, history.kind, history.price, history.quantity)
     digests = [
-        blake2b(
-            history.ts[start:end].tobytes() + history.item[start:end].tobytes() + history.kind[start:end].tobytes(),
-            digest_size=16,
-        ).digest()
+        blake2b(b"".join(values[start:end].tobytes() for values in told), digest_size=16).digest()
         for start, end in pairwise(bounds)
     ]
     active = np.flatnonzero(np.diff(history.offsets)).tolist()
@@ -141,39 +145,49 @@ def _again(bought: Bought, shop: Shop) -> NDArray[np.float32]:
 
 def fit_als(past: Past, items: int, settings: HeadSettings, seed: int) -> SimilarAls:
     """Item factors of implicit's ALS; its user factors are dropped, every user is folded in when asked about."""
-    model = AlternatingLeastSquares(
-        factors=settings.als_factors,
-        regularization=settings.als_regularization,
-        alpha=settings.als_alpha,
-        iterations=settings.als_iterations,
-        random_state=seed,
-    )
-    liking = _matrix(past.liking(settings.als_half_life), len(past), items)
-    model.fit(liking.astype(np.float32), show_progress=False)
-    factors: NDArray[np.float32] = np.asarray(model.item_factors, np.float32)
-    exact = factors.astype(np.float64)
     numbers = (settings.als_alpha, settings.als_regularization, settings.als_half_life)
-    return SimilarAls(np.ascontiguousarray(factors.T), exact.T @ exact, *numbers)
+    factors = _factors(past, items, settings.als_factors, settings.als_iterations, numbers, seed)
+    return SimilarAls(np.ascontiguousarray(factors.T), _gram(factors), *numbers)
+
+
+def fit_lasting(past: Past, items: int, settings: HeadSettings, seed: int) -> LastingAls:
+    """The same of fewer factors over a longer memory."""
+    numbers = (settings.lasting_alpha, settings.lasting_regularization, settings.lasting_half_life)
+    factors = _factors(past, items, settings.lasting_factors, settings.als_iterations, numbers, seed)
+    return LastingAls(np.ascontiguousarray(factors.T), _gram(factors), *numbers)
+
+
+def _factors(
+    past: Past, items: int, count: int, iterations: int, numbers: tuple[float, float, float], seed: int
+) -> NDArray[np.float32]:
+    alpha, regularization, half_life = numbers
+    model = AlternatingLeastSquares(
+        factors=count, regularization=regularization, alpha=alpha, iterations=iterations, random_state=seed
+    )
+    liking = _matrix(past.liking(half_life), len(past), items)
+    model.fit(liking.astype(np.float32), show_progress=False)
+    return np.asarray(model.item_factors, np.float32)
+
+
+def _gram(factors: NDArray[np.float32]) -> Floats:
+    exact = factors.astype(np.float64)
+    return np.asarray(exact.T @ exact)
 
 
 def _buyer_links(past: Past, items: int, settings: HeadSettings) -> Links:
     """Neighbours by common buyers: users and items are damped by powers of how much they hold.
 
-    strength_ij = n_i^−.6 · Σ_u m_u^−.75 x_ui x_uj · n_j^−.35, where x is the root of decayed liking, n and m its sums
-    by item and by user: the sparse form of a spectral filter, chosen on Gowalla's training part. implicit knows only
-    symmetric products, so the row's own power is put right afterwards, which changes no order within a row.
+    strength_ij = Σ_u x_ui x_uj / (m_u √n_i √n_j), where x is the root of decayed liking, n and m its sums by item and
+    by user. The exponents that are best on Gowalla (.35 to .6) are behind on shops' logs.
     """
     liking = _matrix(past.liking(settings.links_half_life), len(past), items)
     liking.data = np.sqrt(liking.data)
     by_user, by_item = (np.maximum(np.asarray(liking.sum(axis)).ravel(), 1e-9) for axis in (1, 0))
-    weighted = (diags(by_user**-0.375) @ liking @ diags(by_item**-0.35)).tocsr()
-    links = _nearest(weighted, settings.neighbours)
-    of = np.repeat(np.arange(items), np.diff(links.offsets))
-    return Links(links.offsets, links.neighbours, (links.strength * by_item[of] ** -0.25).astype(np.float32))
+    return _nearest((diags(by_user**-0.5) @ liking @ diags(by_item**-0.5)).tocsr(), settings.neighbours)
 
 
 def fit_complement(bought: Bought, items: int, settings: HeadSettings) -> Complement:
-    """Neighbours by common orders of the last year, by cosine, from a least number of orders on."""
+    """Neighbours by common orders of the last year, nearest by cosine, from a least number of orders on."""
     rows = np.flatnonzero(bought.age < 365)
     order = bought.order_offsets[bought.user[rows]] + bought.rank[rows]
     total = int(bought.order_offsets[-1])
@@ -184,7 +198,8 @@ def fit_complement(bought: Bought, items: int, settings: HeadSettings) -> Comple
     both = np.rint(links.strength * np.sqrt(count[of] * count[links.neighbours]))
     kept = both >= settings.least_together
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])[links.offsets]
-    strong = Links(offsets, links.neighbours[kept], links.strength[kept])
+    strength = both / np.maximum(np.sqrt(count[of]) * count[links.neighbours] ** DAMPED, 1e-9)
+    strong = Links(offsets, links.neighbours[kept], strength[kept].astype(np.float32))
     return Complement(strong, count.astype(np.int32), len(np.unique(order)))
 
 
@@ -263,13 +278,14 @@ def _new_buyers(bought: Bought, items: int, newest: float, oldest: float) -> NDA
     return np.bincount(bought.pair_item[rows], minlength=items).astype(np.float32)
 
 
-def fit_welcome(bought: Bought, items: int, days: int) -> Welcome:
-    """What the newcomers of so many days began with, and how many of them ordered again."""
+def fit_welcome(bought: Bought, items: int, settings: HeadSettings) -> Welcome:
+    """What is bought at present; what newcomers began with lately, and how many of them ordered again."""
     orders = bought.orders[bought.user]
-    first = (bought.rank == orders - 1) & (bought.age < days)
+    first = (bought.rank == orders - 1) & (bought.age < settings.welcome_days)
     began = np.bincount(bought.item[first], minlength=items)
     stayed = np.bincount(bought.item[first & (orders > 1)], minlength=items)
-    return Welcome(began.astype(np.int32), stayed.astype(np.int32))
+    recent = _buyers(bought, items, 0, settings.popular_days)
+    return Welcome(recent, began.astype(np.int32), stayed.astype(np.int32))
 
 
 def _share_of_category(bought: Bought, shop: Shop) -> NDArray[np.float32]:

@@ -1,17 +1,21 @@
 """Pictures of a run, as matplotlib figures; nothing is shown or written here."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
+from features.timeline import Array
 from models.recommender import Aim
 from training.churn import MODEL, ChurnRun, MomentResult
 from training.contributions import by_family, gain_shares
 from training.cross_sell import MODEL as CROSS_SELL
-from training.cross_sell import CrossSellRun
-from training.metrics import CALIBRATION_BINS
+from training.cross_sell import K
+from training.metrics import CALIBRATION_BINS, Interval
 from training.money import Offer, ProfitCurve, profit_curve, profit_plot
+from training.offers import AimFigures, Offers
 
 TITLES: dict[Aim, str] = {"all": "everything bought", "new": "never bought before"}
 MODEL_COLOUR, OTHER_COLOURS = "#0b6e8a", ("#c0792a", "#7d8b99", "#a34b6c", "#5f8f4e", "#7a6bb0")
@@ -137,24 +141,63 @@ def _dates(axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=9)
 
 
-def cross_sell_plots(run: CrossSellRun) -> dict[str, Figure]:
-    """File name → figure: the recall and NDCG of the blend and of each head, a panel an aim, at the newest moment."""
+def cross_sell_plots(found: Offers) -> dict[str, Figure]:
+    """File name → figure, a panel an aim: recall and NDCG of every contender, recall by group, the worth of heads."""
     return {
-        "recall_by_head.png": _bars(run, "recall", "Recall@20"),
-        "ndcg_by_head.png": _bars(run, "ndcg", "NDCG@20"),
+        "recall_by_head.png": _two_panels(found, _by_contender, "recall"),
+        "ndcg_by_head.png": _two_panels(found, _by_contender, "ndcg"),
+        "recall_by_group.png": _two_panels(found, _by_group, "recall"),
+        "head_worth.png": _two_panels(found, _worth, "recall"),
     }
 
 
-def _bars(run: CrossSellRun, figure_name: str, label: str) -> Figure:
+LABELS = {"recall": f"Recall@{K}", "ndcg": f"NDCG@{K}"}
+
+
+def _two_panels(found: Offers, draw: Callable[[Axes, AimFigures, str], None], figure_name: str) -> Figure:
     figure = Figure(figsize=(8, 4), layout="constrained")
-    scores = run.backtest[0].scores
     for place, (aim, title) in enumerate(TITLES.items()):
         axes = figure.add_subplot(1, 2, place + 1)
-        found = sorted(scores[aim].items(), key=lambda one: float(getattr(one[1], figure_name)))
-        values = [getattr(score, figure_name) for _, score in found]
-        errors = [getattr(score, f"{figure_name}_se") for _, score in found]
-        colours = [MODEL_COLOUR if name == CROSS_SELL else OTHER_COLOURS[1] for name, _ in found]
-        axes.barh([name for name, _ in found], values, xerr=errors, color=colours)
-        axes.set(title=title, xlabel=label)
+        draw(axes, found.figures[aim], figure_name)
+        axes.set_title(title)
+        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _whiskers(intervals: Sequence[Interval]) -> Array:
+    """Distances to the bounds, float64[2, intervals]."""
+    return np.array([[i.value - i.low for i in intervals], [i.high - i.value for i in intervals]]).clip(0)
+
+
+def _by_contender(axes: Axes, figures: AimFigures, figure_name: str) -> None:
+    """Those who say anything, best on top."""
+    intervals = {name: of[figure_name] for name, of in figures.figures.items() if of[figure_name].value > 0}
+    names = sorted(intervals, key=lambda name: intervals[name].value)
+    colours = [MODEL_COLOUR if name == CROSS_SELL else OTHER_COLOURS[1] for name in names]
+    shown = [intervals[name] for name in names]
+    axes.barh(names, [i.value for i in shown], xerr=_whiskers(shown), color=colours)
+    axes.set_xlabel(LABELS[figure_name])
+
+
+def _by_group(axes: Axes, figures: AimFigures, figure_name: str) -> None:
+    groups = list(figures.groups)
+    names = list(figures.groups[groups[0]].figures) if groups else []
+    colours = [MODEL_COLOUR if name == CROSS_SELL else OTHER_COLOURS[i % 5] for i, name in enumerate(names)]
+    for place, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        shown = [figures.groups[group].figures[name][figure_name] for group in groups]
+        x = np.arange(len(groups)) + (place - 1) * 0.27
+        axes.bar(x, [i.value for i in shown], 0.25, yerr=_whiskers(shown), color=colour, label=name)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel(LABELS[figure_name])
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _worth(axes: Axes, figures: AimFigures, figure_name: str) -> None:
+    names = sorted(figures.worth, key=lambda name: figures.worth[name][figure_name].value)
+    shown = [figures.worth[name][figure_name] for name in names]
+    axes.barh(names, [i.value for i in shown], xerr=_whiskers(shown), color=MODEL_COLOUR)
+    axes.axvline(0, color="#444", lw=1)
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel(f"{LABELS[figure_name]} lost without what it finds")

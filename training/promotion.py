@@ -2,9 +2,10 @@
 
 import getpass
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -16,16 +17,32 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.errors import UserError
-from training.metrics import Weighted, auc_of_resamples
-from training.paired import FILE, compare, contenders
+from training import offers, paired
+from training.metrics import auc_of_resamples
+from training.paired import Comparison
 from training.tracking import CHALLENGER, CHURN, CROSS_SELL, connect, run_of
 
 CHAMPION = "champion"
 NOT_THERE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # no such model; no such alias of a model
 MAIN = {CHURN: ("auc",), CROSS_SELL: ("all_recall_at_20", "new_recall_at_20")}
+FILES = {CHURN: paired.FILE, CROSS_SELL: offers.FILE}  # what a run keeps of its backtest, user by user
 
 
-PAIRED: dict[str, Weighted] = {"auc": auc_of_resamples}
+def _auc(ours: pa.Table, contender: str, theirs: pa.Table, other: str) -> Comparison | None:
+    return paired.compare(ours, contender, theirs, other, auc_of_resamples)
+
+
+COMPARED: Mapping[str, Callable[[pa.Table, str, pa.Table, str], Comparison | None]] = {
+    "auc": _auc,
+    "all_recall_at_20": partial(offers.compare, aim="all"),
+    "new_recall_at_20": partial(offers.compare, aim="new"),
+}
+CONTENDERS = {CHURN: paired.contenders, CROSS_SELL: offers.contenders}
+NOT_TESTED = {
+    "auc": "its backtest has no moment at which some users left and some stayed, or no baseline",
+    "all_recall_at_20": "its backtest has no user who bought something, or no baseline",
+    "new_recall_at_20": "its backtest has no user who bought something new, or no baseline",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,8 @@ def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | Non
 
 
 def gate(client: MlflowClient, challenger: ModelVersion) -> Verdict:
-    """A version passes if it is worse neither than a baseline of its own backtest nor than the champion.
+    """A version passes if it is worse neither than a baseline of its own backtest nor than the champion: a churn model
+    by its AUC, a recommender by its recall@20 in each of both aims.
 
     Where the runs kept their scores, both are compared on the same users at the same moments, and worse means that the
     95 % interval of the difference, over users, lies below 0. Without scores the means decide: every baseline must be
@@ -87,7 +105,9 @@ def _against_baselines(client: MlflowClient, challenger: ModelVersion) -> tuple[
     main = MAIN[str(challenger.name)]
     scores = kept_scores(client, challenger)
     if scores is not None:
-        return _by_scores(scores, _contender(client, challenger), main[0])
+        contender = _contender(client, challenger)
+        others = [name for name in CONTENDERS[str(challenger.name)](scores) if name != contender]
+        return _each(main, lambda metric: _by_scores(scores, contender, others, metric))
     ours, baselines = _means(client, challenger)
     for metric in main:
         for baseline, theirs in baselines.items():
@@ -97,18 +117,29 @@ def _against_baselines(client: MlflowClient, challenger: ModelVersion) -> tuple[
     return True, f"beats every baseline: {margins} over the best of them"
 
 
-def _by_scores(scores: pa.Table, contender: str, metric: str) -> tuple[bool, str]:
+def _each(metrics: Sequence[str], asked: Callable[[str], tuple[bool, str]]) -> tuple[bool, str]:
+    """Every metric must pass; the first that does not says why."""
+    said = []
+    for metric in metrics:
+        passed, reason = asked(metric)
+        if not passed:
+            return False, reason
+        said.append(reason)
+    return True, "; ".join(said)
+
+
+def _by_scores(scores: pa.Table, contender: str, baselines: Sequence[str], metric: str) -> tuple[bool, str]:
     found = {
         other: compared
-        for other in contenders(scores)
-        if other != contender and (compared := compare(scores, contender, scores, other, PAIRED[metric])) is not None
+        for other in baselines
+        if (compared := COMPARED[metric](scores, contender, scores, other)) is not None
     }
     for other, compared in found.items():
         if compared.difference.high < 0:
             figures = f"{metric} {compared.ours:.4f} does not beat {other} ({compared.theirs:.4f})"
             return False, f"{figures}: {compared} over {compared.users:,} users"
     if not found:
-        return False, "its backtest has no moment at which some users left and some stayed, or no baseline"
+        return False, NOT_TESTED[metric]
     best = min(found, key=lambda other: found[other].difference.value)
     how = "beats every baseline" if found[best].difference.value > 0 else "no worse than any baseline beyond chance"
     return True, f"{how}: {metric} {found[best].ours:.4f}, {found[best]} over {best}"
@@ -120,16 +151,21 @@ def _against_champion(client: MlflowClient, challenger: ModelVersion, present: M
     other_data = "" if _alike(client, challenger, present, "data digest") else "; their data differ by digest"
     scores, their_scores = kept_scores(client, challenger), kept_scores(client, present)
     if scores is not None and their_scores is not None:
-        metric = MAIN[str(challenger.name)][0]
         mine, theirs = _contender(client, challenger), _contender(client, present)
-        found = compare(scores, mine, their_scores, theirs, PAIRED[metric])
-        if found is not None:
-            moments = f"{found.moments} moment{'s' if found.moments > 1 else ''}"
-            where = f"{found} on the same {found.users:,} users, {moments}{other_data}"
-            if found.difference.high < 0:
-                return False, f"{metric} {found.ours:.4f} is worse than that of {named} ({found.theirs:.4f}): {where}"
-            return True, f"no worse than {named} ({metric} {found.theirs:.4f}): {where}"
+        main = MAIN[str(challenger.name)]
+        found = {m: COMPARED[m](scores, mine, their_scores, theirs) for m in main}
+        known = {metric: compared for metric, compared in found.items() if compared is not None}
+        if len(known) == len(main):
+            return _each(main, lambda metric: _beside(known[metric], metric, named, other_data))
     return _by_means(client, challenger, present, named, other_data)
+
+
+def _beside(found: Comparison, metric: str, named: str, other_data: str) -> tuple[bool, str]:
+    moments = f"{found.moments} moment{'s' if found.moments > 1 else ''}"
+    where = f"{found} on the same {found.users:,} users, {moments}{other_data}"
+    if found.difference.high < 0:
+        return False, f"{metric} {found.ours:.4f} is worse than that of {named} ({found.theirs:.4f}): {where}"
+    return True, f"no worse than {named} ({metric} {found.theirs:.4f}): {where}"
 
 
 def _by_means(
@@ -214,11 +250,11 @@ def _contender(client: MlflowClient, version: ModelVersion) -> str:
 
 
 def kept_scores(client: MlflowClient, version: ModelVersion) -> pa.Table | None:
-    """The scores of a version's backtest, if its run kept them."""
-    run = str(version.run_id)
-    if not any(entry.path == FILE for entry in client.list_artifacts(run)):
+    """The scores of a version's backtest (of a recommender: the figures), user by user, if its run kept them."""
+    run, file = str(version.run_id), FILES[str(version.name)]
+    if not any(entry.path == file for entry in client.list_artifacts(run)):
         return None
-    return pq.read_table(client.download_artifacts(run, FILE))
+    return pq.read_table(client.download_artifacts(run, file))
 
 
 def _children(client: MlflowClient, run: Run) -> list[Run]:

@@ -9,7 +9,7 @@ from features.events.store import Store
 from models import churn as churn_model
 from models.bundle import write_bundle
 from models.deployed import CROSS_SELL as CROSS_SELL_PART
-from training import churn, cross_sell, paired, plots, report, tracking
+from training import churn, cross_sell, offers, offers_report, paired, plots, report, tracking
 from training.backtest import show
 from training.champion import Champion, champion_in_force
 from training.headline import Headline, headline
@@ -93,42 +93,51 @@ def _summary(
 
 
 def record_cross_sell(run: cross_sell.CrossSellRun, store: Store) -> Tracked:
-    """Log a cross-sell run to MLflow and register its model."""
+    """Log a cross-sell run to MLflow and register its model, with the page on which it can be judged."""
     digest = store.digest(run.as_of)
     described = {"as_of": show(run.as_of), "data_digest": digest, "horizon": run.horizon}
-    figures = {
-        result.as_of: {
-            name: {
-                f"{aim}_{figure}_at_{cross_sell.K}": getattr(by_name[name], figure)
-                for aim, by_name in result.scores.items()
-                for figure in ("recall", "ndcg")
-            }
-            for name in result.scores["all"]
-        }
-        for result in run.backtest
+    params = _params(run.recipe, digest, run.as_of, [r.as_of for r in run.backtest]) | {
+        "horizon": run.horizon,
+        "items": len(run.model.catalogue),
+        "training rows": run.rows,
+        "rankers": " ".join(run.model.rankers) or "none",
+        **{f"blend.{aim}": str(blend.to_json()) for aim, blend in run.model.blends.items()},
     }
+    found = offers.judged(run)
+    pictures = plots.cross_sell_plots(found)
+    html = offers_report.cross_sell_report(offers_report.Material(run, store, params, found, pictures))
     with scratch() as folder:
         bundle = write_bundle(folder, {CROSS_SELL_PART: (described, run.model.save)})
         evidence = Evidence(
             name=tracking.CROSS_SELL,
             contender=cross_sell.MODEL,
             as_of=run.as_of,
-            params=_params(run.recipe, digest, run.as_of, [r.as_of for r in run.backtest])
-            | {
-                "horizon": run.horizon,
-                "items": len(run.model.catalogue),
-                "training rows": run.rows,
-                **{f"blend.{aim}": str(blend.to_json()) for aim, blend in run.model.blends.items()},
-            },
-            figures=figures,
+            params=params,
+            figures={result.as_of: _ranking_figures(result) for result in run.backtest},
             main=MAIN[tracking.CROSS_SELL],
-            plots=plots.cross_sell_plots(run),
+            plots=pictures,
             bundle=bundle,
             store=store.path,
             data_digest=digest,
             signature=tracking.cross_sell_signature(),
+            summary=found.summary(),
+            tables={offers.FILE: found.table},
+            pages={offers_report.FILE: html},
+            verdict="\n\n".join(offers_report.verdicts(found, run.model)),
         )
         return tracking.track(evidence)
+
+
+def _ranking_figures(result: cross_sell.MomentResult) -> dict[str, dict[str, float]]:
+    """Contender → metric → value, at one moment."""
+    return {
+        name: {
+            f"{aim}_{figure}_at_{cross_sell.K}": getattr(by_name[name], figure)
+            for aim, by_name in result.scores.items()
+            for figure in offers.FIGURES
+        }
+        for name in result.scores["all"]
+    }
 
 
 def _params(recipe: Any, digest: str, as_of: int, tests: list[int]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The page on which a reviewer decides about a churn run: `report.html` among its artifacts."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -21,7 +21,7 @@ from training.champion import Champion
 from training.churn import MODEL, ChurnRun, MomentResult, select
 from training.contributions import by_family, gain_shares, heaviest, leading_families
 from training.headline import Headline
-from training.metrics import Interval
+from training.phrases import and_, interval, margin, moment_count
 from training.plots import newest_profit
 from training.segments import RULES
 
@@ -102,16 +102,16 @@ def verdict(found: Headline) -> str:
     unsure = [name for name, c in found.margins.items() if c.difference.low <= 0 <= c.difference.high]
     closest = found.margins[found.closest]
     if losing:
-        says = f"The model does NOT beat {_and(losing)}"
+        says = f"The model does NOT beat {and_(losing)}"
     elif unsure:
-        says = f"The model loses to no baseline, but its margin over {_and(unsure)} is within chance"
+        says = f"The model loses to no baseline, but its margin over {and_(unsure)} is within chance"
     else:
         says = f"The model beats all {len(found.margins)} baselines"
-    moment, margin = found.worst[found.closest]
+    moment, least = found.worst[found.closest]
     text = (
-        f"{says}: mean AUC {closest.ours:.3f}, {_margin(closest.difference)} over {found.closest}, the closest "
-        f"({closest.users:,} users, {_moment_count(closest.moments)}); at the worst moment, {show(moment)}, "
-        f"{margin:+.3f}."
+        f"{says}: mean AUC {closest.ours:.3f}, {margin(closest.difference)} over {found.closest}, the closest "
+        f"({closest.users:,} users, {moment_count(closest.moments)}); at the worst moment, {show(moment)}, "
+        f"{least:+.3f}."
     )
     champion = found.over_champion
     if champion is None:
@@ -119,8 +119,8 @@ def verdict(found: Headline) -> str:
     d = champion.difference
     how = "better than" if d.low > 0 else "worse than" if d.high < 0 else "not to be told apart from"
     return (
-        f"{text} It is {how} the champion: {_margin(d)} on the same {champion.users:,} users, "
-        f"{_moment_count(champion.moments)}."
+        f"{text} It is {how} the champion: {margin(d)} on the same {champion.users:,} users, "
+        f"{moment_count(champion.moments)}."
     )
 
 
@@ -146,15 +146,15 @@ def _warnings(about: Material) -> list[Html]:
 def _headline(about: Material) -> list[Html]:
     found = about.headline
     rows = [
-        [name, *(_interval(figures.get(figure), digits) for figure, (_, digits) in FIGURES.items())]
+        [name, *(interval(figures.get(figure), digits) for figure, (_, digits) in FIGURES.items())]
         for name, figures in found.means.items()
     ]
     margins: list[list[Cell]] = [
-        [name, _margin(found.margins[name].difference), f"{found.worst[name][1]:+.3f}", show(found.worst[name][0])]
+        [name, margin(found.margins[name].difference), f"{found.worst[name][1]:+.3f}", show(found.worst[name][0])]
         for name in found.margins
     ]
     if found.over_champion is not None and about.champion is not None:
-        margins.append([f"champion {about.champion.version}", _margin(found.over_champion.difference), None, None])
+        margins.append([f"champion {about.champion.version}", margin(found.over_champion.difference), None, None])
     return [
         table(["", *(title for title, _ in FIGURES.values())], rows, caption="Means over the moments", own=MODEL),
         table(["AUC over", "mean margin", "worst moment", "which"], margins, caption="Margins, paired by user"),
@@ -180,7 +180,7 @@ def _moments(about: Material) -> list[Html]:
                 f"{len(result.matrix):,}",
                 f"{ours['churned_share']:.3f}",
                 f"{ours['predicted_share']:.3f}",
-                _interval(about.headline.moments[result.matrix.as_of][MODEL]["auc"], 3),
+                interval(about.headline.moments[result.matrix.as_of][MODEL]["auc"], 3),
                 f"{ours['auc'] - result.figures[best]['auc']:+.3f}",
                 best,
                 *_calibrated(ours),
@@ -411,7 +411,7 @@ def _card(about: Material) -> list[Html]:
                 (
                     "predicts",
                     f"the probability that a user makes no purchase within a horizon after a moment, for horizons of 1 "
-                    f"to {model.horizons[-1]} days (learned: {_and([str(d) for d in model.horizons])}; judged above: "
+                    f"to {model.horizons[-1]} days (learned: {and_([str(d) for d in model.horizons])}; judged above: "
                     f"{model.horizon}), for users with a purchase in the {model.lookback} days before",
                 ),
                 (
@@ -432,10 +432,10 @@ def _card(about: Material) -> list[Html]:
                     f"{run.rows:,} rows, a user and moment each, of {about.params['training moments']} moments up to "
                     f"{show(run.schedule.train[0])}",
                 ),
-                ("backtested at", _and([show(r.matrix.as_of) for r in run.backtest])),
+                ("backtested at", and_([show(r.matrix.as_of) for r in run.backtest])),
                 (
                     "signals",
-                    f"{len(model.signals)}, of families {_and(list(by_family(model.signals, gain_shares(model))))}",
+                    f"{len(model.signals)}, of families {and_(list(by_family(model.signals, gain_shares(model))))}",
                 ),
                 (
                     "plain share",
@@ -464,7 +464,7 @@ def known_limits(run: ChurnRun) -> list[str]:
     ]
     if beyond:
         out.append(
-            f"Calibration error is beyond its limit at {_and(beyond)}, {len(beyond)} of {len(run.backtest)} moments."
+            f"Calibration error is beyond its limit at {and_(beyond)}, {len(beyond)} of {len(run.backtest)} moments."
         )
     else:
         out.append(f"Calibration error is within its limit at all {len(run.backtest)} moments of the backtest.")
@@ -475,7 +475,7 @@ def known_limits(run: ChurnRun) -> list[str]:
         if r.figures[name]["auc"] > r.figures[MODEL]["auc"]
     ]
     if lost:
-        out.append(f"A baseline had the higher AUC at {_and(lost)}.")
+        out.append(f"A baseline had the higher AUC at {and_(lost)}.")
     days = int(run.model.as_of - run.model.levels.as_of.min()) // DAY
     if days < 365:
         out.append(f"Training goes back {days} days, less than a year: how many leave is foretold without any season.")
@@ -488,14 +488,6 @@ def known_limits(run: ChurnRun) -> list[str]:
     return out
 
 
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _moment_count(moments: int) -> str:
-    return f"{moments} moment{'' if moments == 1 else 's'}"
-
-
 def _number(value: float | None) -> Cell:
     return None if value is None else f"{value:.3f}"
 
@@ -506,13 +498,3 @@ def _share(value: float) -> Cell:
 
 def _direction(value: float) -> Cell:
     return f"{value:+.2f}" if np.isfinite(value) else None
-
-
-def _interval(interval: Interval | None, digits: int) -> Cell:
-    if interval is None:
-        return None
-    return f"{interval.value:.{digits}f} ({interval.low:.{digits}f}–{interval.high:.{digits}f})"
-
-
-def _margin(interval: Interval) -> str:
-    return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"

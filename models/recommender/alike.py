@@ -35,16 +35,20 @@ class Alike:
     def _profile(self, past: Past) -> Pairs:
         """Weight of each word in what each user likes."""
         liking = past.liking(self.half_life)
-        begin = self.item_offsets[liking.item]
-        count = self.item_offsets[liking.item + 1] - begin
-        row = np.repeat(np.arange(len(liking.item)), count)
-        at = np.arange(len(row)) + np.repeat(begin - (np.cumsum(count) - count), count)
+        row, at = self._words_of(liking.item)
         user, word = liking.user[row], self.item_words[at].astype(np.int64)
         weight = liking.value[row] * self.item_weights[at]
         order = np.lexsort((row, word, user))
         first = starts(user[order], word[order])
         summed = np.add.reduceat(weight[order], first) if len(first) else np.zeros(0)
         return Pairs(user[order][first], word[order][first], summed)
+
+    def _words_of(self, item: Ints) -> tuple[Ints, Ints]:
+        """The places of all words of some items in `item_words`, and which of the items each is of."""
+        begin = self.item_offsets[item]
+        count = self.item_offsets[item + 1] - begin
+        row = np.repeat(np.arange(len(item)), count)
+        return row, np.arange(len(row)) + np.repeat(begin - (np.cumsum(count) - count), count)
 
     def evidence(self, past: Past, shop: Shop, user: Ints, item: Ints) -> list[Phrase]:
         """The liked item whose name shares most with it."""
@@ -57,14 +61,14 @@ class Alike:
 
     def _phrase(self, shop: Shop, liked: Ints, value: NDArray[np.float64], item: int) -> Phrase:
         mine = slice(int(self.item_offsets[item]), int(self.item_offsets[item + 1]))
-        common = [
-            float(self.item_weights[theirs][np.isin(self.item_words[theirs], self.item_words[mine])].sum())
-            for code in liked.tolist()
-            for theirs in [slice(int(self.item_offsets[code]), int(self.item_offsets[code + 1]))]
-        ]
-        if not common or max(common) == 0:
+        row, at = self._words_of(liked)
+        weight = np.zeros(len(self.words.offsets) - 1, np.float32)
+        weight[self.item_words[mine]] = self.item_weights[mine]
+        common = np.bincount(row, self.item_weights[at] * weight[self.item_words[at]], len(liked))
+        common[liked == item] = 0  # it shares most with itself, which tells nobody anything
+        if not common.any():
             return "alike", {}
-        return "name", {"item": shop.called(int(liked[int(np.argmax(np.array(common) * value))]))}
+        return "name", {"item": shop.called(int(liked[int(np.argmax(common * value))]))}
 
     def facts(self) -> Facts:
         """The half-life."""

@@ -25,8 +25,8 @@ class Blend:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads that count."""
-        return tuple(name for name, weight in self.weights.items() if weight > 0)
+        """The heads that count, in one order however the weights came, as float sums hang on it."""
+        return tuple(name for name, weight in sorted(self.weights.items()) if weight > 0)
 
     def total(self, scores: Mapping[str, Scores], demand: NDArray[np.float32] | None) -> Scores:
         """The blended score of each user and item.

@@ -1,4 +1,4 @@
-"""complement: what goes into one basket with what the user bought last or has in the cart."""
+"""complement: what goes into one basket with what the user has in the cart, or bought last."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,16 @@ from models.recommender.history import CART
 from models.recommender.links import Links
 from models.recommender.past import Ints, Pairs, Past, starts
 
+DAMPED = 0.25
+
 
 @dataclass(frozen=True)
 class Complement:
-    """Links between items of the same orders: cosine, Salton and McGill 1983.
+    """Links between items of the same orders: both / (√n_i · n_j^¼), for orders with both and with each of the two.
 
-    orders: int32[items], orders with the item among `total`. Support and lift of a link follow from its strength.
+    That lies between the share of orders with i that hold j, which favours what is in every basket, and their cosine,
+    which favours rare twins. orders: int32[items], orders with the item among `total`. Support and lift of a link
+    follow from its strength.
     """
 
     links: Links
@@ -31,10 +35,10 @@ class Complement:
         return self.links.spread(self.asked(past), nothing(past, shop))
 
     def asked(self, past: Past) -> Pairs:
-        """The items of the user's newest order, and those in the cart since."""
+        """What is in the user's cart; without one, the items of the newest order."""
         bought, history = past.bought, past.history
-        newest = bought.rank == 0
         rows = np.flatnonzero((history.kind == CART) & (past.age < 1))
+        newest = (bought.rank == 0) & ~np.isin(bought.user, history.users[rows])
         user = np.concatenate([bought.user[newest], history.users[rows]])
         item = np.concatenate([bought.item[newest], history.item[rows]])
         order = np.lexsort((item, user))
@@ -44,7 +48,7 @@ class Complement:
     def support(self, source: int, place: int) -> tuple[float, float]:
         """Orders with both ends of a link, and how many times more than if they were bought independently."""
         n, m = float(self.orders[source]), float(self.orders[self.links.neighbours[place]])
-        both = float(np.rint(self.links.strength[place] * np.sqrt(n * m)))
+        both = float(np.rint(self.links.strength[place] * np.sqrt(n) * m**DAMPED))
         return both, both * self.total / (n * m)
 
     def evidence(self, past: Past, shop: Shop, user: Ints, item: Ints) -> list[Phrase]:

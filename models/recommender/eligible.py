@@ -33,16 +33,15 @@ def eligible(model: Recommender, past: Past, ask: Ask, allowed: Mask) -> Mask:
     own[bought.pair_user, bought.pair_item] = True
     if ask.mode == "repeat":
         may &= own & (repeat.again >= DURABLE)
+        may[repeat.too_early(past)] = False
     if aim_of(ask.mode) == "new":
         may &= ~own
     else:
-        may[repeat.too_early(past)] = False
+        may[repeat.had_enough(past)] = False
     if ask.mode == "up_sell":
         may &= _step_up(model, past)
     if ask.mode == "discover":
         may &= _untried(model, past)
-    if ask.mode == "win_back":
-        _new_since(model, past, may, ask.most)
     for pairs in (past.refunded(), past.disliked):
         may[pairs.user, pairs.item] = False
     _not_in_cart(past, may)
@@ -53,6 +52,8 @@ def eligible(model: Recommender, past: Past, ask: Ask, allowed: Mask) -> Mask:
             may[shown.user[lately], shown.item[lately]] = False
     if ask.scene is not None:
         _in_scene(model, past, ask.scene, own, may)
+    if ask.mode == "win_back":
+        _new_since(model, past, may, ask)
     return may
 
 
@@ -73,15 +74,25 @@ def _untried(model: Recommender, past: Past) -> Mask:
     return np.asarray((attributes.category >= 0) & ~tried[:, np.maximum(attributes.category, 0)])
 
 
-def _new_since(model: Recommender, past: Past, may: Mask, wanted: int) -> None:
-    """Leave only what is newer than each user's last order, where that is enough."""
+def _new_since(model: Recommender, past: Past, may: Mask, ask: Ask) -> None:
+    """Of what may be shown, leave only what is newer than each user's last order, where that is enough."""
     age = model.table.column("age") + (past.as_of - model.as_of) / 86_400e6
     ages = np.append(past.bought.order_age, np.inf)
     last = ages[np.where(past.bought.orders > 0, past.bought.order_offsets[:-1], -1)]
     for row, since in enumerate(last.tolist()):
         fresh = may[row] & (age < since)
-        if fresh.sum() >= wanted:
+        # Whatever is to spare, or exploring would change what the list is about.
+        if _places(model, fresh, ask.filter.per_category) >= ask.most:
             may[row] = fresh
+
+
+def _places(model: Recommender, may: Mask, per_category: int | None) -> int:
+    """How many of these items (bool[items]) one list may hold."""
+    if per_category is None:
+        return int(may.sum())
+    category = model.shop.attributes.category[may]
+    counts = np.bincount(category[category >= 0])
+    return int(np.minimum(counts, per_category).sum() + (category < 0).sum())
 
 
 def _not_in_cart(past: Past, may: Mask) -> None:

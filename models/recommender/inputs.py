@@ -47,6 +47,7 @@ def own(past: Past, user: Ints, item: Ints, table: ItemTable) -> Columns:
         "own_in_3_orders": bought.sums((bought.rank < 3).astype(np.float64)),
         "own_in_10_orders": bought.sums((bought.rank < 10).astype(np.float64)),
         "own_quantity": bought.sums(bought.quantity),
+        "own_spent": bought.sums(decay(bought.age, 60) * np.log1p(bought.quantity * np.nan_to_num(bought.price))),
         "own_a_year_ago": bought.sums(near_year),
     }
     known = {
@@ -129,8 +130,9 @@ def of_price(past: Past, shop: Shop, user: Ints, item: Ints) -> Columns:
     apart = log - band.mean[user]
     columns: Columns = {"price_apart": apart, "price_apart_spreads": apart / np.maximum(band.spread[user], 0.1)}
     if shop.attributes.categories:
-        paid = paid_by_category(past, shop)[user, np.maximum(shop.attributes.category[item], 0)]
-        columns["price_apart_in_category"] = log - np.log(np.where(paid > 0, paid, np.nan))
+        category = shop.attributes.category[item]
+        paid = paid_by_category(past, shop)[user, np.maximum(category, 0)]
+        columns["price_apart_in_category"] = log - np.log(np.where((category >= 0) & (paid > 0), paid, np.nan))
     return columns
 
 
@@ -150,10 +152,9 @@ def of_category(past: Past, shop: Shop, user: Ints, item: Ints) -> Columns:
         "category_share": np.where(some, liking[user, code] / total[user], np.nan),
         "category_days": _last(bought.user, of_entry, bought.age, len(past), liking.shape[1], user, category),
     }
-    tried = np.bincount(
-        bought.pair_user * liking.shape[1] + np.maximum(shop.attributes.category[bought.pair_item], 0),
-        minlength=liking.size,
-    )
+    of_pair = shop.attributes.category[bought.pair_item]
+    known = of_pair >= 0
+    tried = np.bincount(bought.pair_user[known] * liking.shape[1] + of_pair[known], minlength=liking.size)
     columns["category_items"] = np.where(some, tried[user * liking.shape[1] + code], np.nan)
     if shop.attributes.brands:
         wide = len(shop.attributes.brands)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from features.errors import UserError
 from models.recommender import inputs, loops
 from models.recommender.alike import Alike
-from models.recommender.ask import AIMS, Aim, Ask, aim_of, checked_mode
+from models.recommender.ask import AIMS, Aim, Ask, Mode, aim_of, checked_mode
 from models.recommender.blend import Blend
 from models.recommender.catalogue import Attributes, Catalogue, Tables
 from models.recommender.complement import Complement
@@ -31,7 +31,7 @@ from models.recommender.ranker import Ranker
 from models.recommender.repeat import Repeat
 from models.recommender.scenes import Scene
 from models.recommender.session import Session
-from models.recommender.similar_als import SimilarAls
+from models.recommender.similar_als import LastingAls, SimilarAls
 from models.recommender.similar_items import SimilarItems
 from models.recommender.tastes import Discover, Taste, Upgrade
 
@@ -47,14 +47,20 @@ KINDS_OF_HEADS: tuple[type[Head], ...] = (
     Taste,
     Discover,
     SimilarAls,
+    LastingAls,
     Trending,
     Welcome,
     Popular,
 )
 HEADS: tuple[str, ...] = tuple(str(kind.name) for kind in KINDS_OF_HEADS)
+SPECIAL = ("welcome", "upgrade", "discover")  # heads of one mode each: they do not stand for what is bought next
 WIDTH = 150  # candidates a user that the ranker orders
 BLOCK = 16  # users at a time: their scores then stay in the processor's cache
 DISLIKE_HALF_LIFE = 30.0  # days
+LED_BY: Mapping[Mode, str] = {"bundle": "complement", "welcome": "welcome"}  # modes that one head orders
+ABOUT: Mapping[Mode, str] = {**LED_BY, "repeat": "repeat", "up_sell": "upgrade", "discover": "discover"}
+"""Modes with a head of their own: it speaks for what it knows, whichever head found that first."""
+LEAD = 1e3  # the weight of such a head beside the blend's
 FAINT = 0.5  # of a head's weight in naming who found an item, where the head cannot say why
 
 
@@ -101,9 +107,15 @@ class Recommender:
         allowed = ask.filter.allowed(self.shop.attributes)
         allowed[[code for code in self.catalogue.codes([*ask.exclude, *ask.cart]) if code >= 0]] = False
         carted = self.catalogue.codes(list(ask.cart))
+        model = self._led_by(LED_BY[ask.mode]) if ask.mode in LED_BY else self
         for begin in range(0, len(history), BLOCK):
             block = history.some(range(begin, min(begin + BLOCK, len(history))))
-            yield from self._block(Past.of(_with_cart(block, carted, as_of), as_of), ask, allowed)
+            yield from model._block(Past.of(_with_cart(block, carted, as_of), as_of), ask, allowed)
+
+    def _led_by(self, head: str) -> "Recommender":
+        """What a head knows before all else, without a ranker."""
+        blend = self.blends["new"]
+        return self.with_blends({"new": replace(blend, weights={**blend.weights, head: LEAD})})
 
     # ---------------------------------------------------------------------------------------------- candidates
 
@@ -111,11 +123,17 @@ class Recommender:
         """The named heads' scores."""
         return {name: self.heads[name].scores(past, self.shop) for name in names if name in self.heads}
 
-    def candidates(self, past: Past, aim: Aim, may: NDArray[np.bool_], width: int) -> "Candidates":
-        """Of the items that may be shown (bool[users, items]) those that the aim's blend puts first."""
+    def candidates(
+        self, past: Past, aim: Aim, may: NDArray[np.bool_], width: int, also: str | None = None
+    ) -> "Candidates":
+        """Of the items that may be shown (bool[users, items]) those that the aim's blend puts first.
+
+        also: a head to ask beside those of blend and ranker.
+        """
         blend = self.blends[aim]
         ranker = self.rankers.get(aim)
-        asked = [name for name in HEADS if name in blend.heads or ranker is None or f"{name}_score" in ranker.names]
+        read = [name for name in HEADS if (name not in SPECIAL if ranker is None else f"{name}_score" in ranker.names)]
+        asked = [name for name in HEADS if name in blend.heads or name in read or name == also]
         scores = self.scores(past, asked)
         total = self.blended(scores, aim)
         codes = loops.top(total, may, width)
@@ -145,7 +163,8 @@ class Recommender:
 
     def _block(self, past: Past, ask: Ask, allowed: NDArray[np.bool_]) -> Iterator[list[Suggestion]]:
         may = eligible(self, past, ask, allowed)
-        found = self.candidates(past, aim_of(ask.mode), may, max(WIDTH, ask.most + ask.spare))
+        width = max(WIDTH, ask.most + ask.spare)
+        found = self.candidates(past, aim_of(ask.mode), may, width, ABOUT.get(ask.mode))
         score = self._ordered_by(found, ask)
         bounds = np.searchsorted(found.user, np.arange(len(past) + 1))
         order = np.lexsort((found.item, -score, found.user))
@@ -160,22 +179,20 @@ class Recommender:
         aim = aim_of(ask.mode)
         score = found.blended
         ranker = self.rankers.get(aim)
-        if ranker is not None and ask.mode not in ("bundle", "welcome"):
+        if ranker is not None:
             learned = ranker.scores(self.rows(found, ranker.names)[1])
             # The ranker has seen only users who bought: the others keep the blend's order, below 1 like a probability.
             has = (found.past.bought.orders > 0)[found.user]
             score = np.where(has, learned, score / (1.0 + score))
-        if ask.mode == "bundle":
-            score = found.of_head(self, "complement") + 1e-6 * score
-        if ask.mode == "welcome":
-            score = found.of_head(self, "welcome") + 1e-6 * score
+        if ask.mode in LED_BY:
+            score = found.of_head(self, LED_BY[ask.mode]) + 1e-6 * score
         if ask.scene is not None:
             score = score * self._scene_factor(found, self.scenes[ask.scene])
         return score * self._dislike_factor(found)
 
     def _scene_factor(self, found: "Candidates", scene: Scene) -> Floats:
         factor = np.ones(len(found.user))
-        for name, weight in scene.weights.items():
+        for name, weight in sorted(scene.weights.items()):
             factor += weight * found.share_of_head(self, name)
         if scene.again:
             factor += scene.again * np.nan_to_num(self.table.column("again")[found.item].astype(np.float64))
@@ -216,7 +233,7 @@ class Recommender:
             more = self._rest(may, item, wanted, ask)
             item, score = np.concatenate([item, more]), np.concatenate([score, np.zeros(len(more))])
         user = np.full(len(item), row)
-        speaks = found.speakers(self, aim_of(ask.mode), user, item)
+        speaks = found.speakers(self, ask.mode, user, item)
         phrases: list[Phrase] = [("alike", {})] * len(item)
         for name in dict.fromkeys(speaks):
             places = [place for place, head in enumerate(speaks) if head == name]
@@ -310,20 +327,40 @@ class Recommender:
 
     def check(self) -> None:
         """Raise ValueError unless every table has a place for every item."""
-        items = len(self.catalogue)
-        sizes = {"items.category": len(self.shop.attributes.category), "items.table": len(self.table.values)}
+        items, attributes = len(self.catalogue), self.shop.attributes
+        sizes = {f"items.{name}": len(values) for name, values in attributes.tables().items()}
+        sizes |= {"items.names": len(attributes.names), "items.table": len(self.table.values)}
         for name, head in self.heads.items():
-            for table, values in head.tables().items():
+            tables = head.tables()
+            for table, values in tables.items():
                 if table in _BY_ITEM:
-                    sizes[f"head.{name}.{table}"] = values.shape[-1] - (table == "offsets")
+                    sizes[f"head.{name}.{table}"] = values.shape[-1] - table.endswith("offsets")
+            for offsets, ends, weights in _LINKED:
+                if offsets in tables:
+                    most = len(tables["word_offsets"]) - 1 if ends == "item_words" else items
+                    _check_links(f"head.{name}.{offsets}", tables[offsets], tables[ends], tables[weights], most)
         for table, size in sizes.items():
             if size != items:
                 raise ValueError(f"{table} covers {size} items, the catalogue has {items}")
 
 
 _BY_ITEM = frozenset(
-    ("item_factors", "offsets", "orders", "recent", "ever", "week", "usual", "began", "stayed", "share", "interval")
+    ("item_factors", "offsets", "item_offsets", "orders", "recent", "ever", "week", "usual", "began", "stayed", "share")
+) | {"interval", "again"}
+_LINKED = (
+    ("offsets", "neighbours", "strength"),
+    ("word_offsets", "word_neighbours", "word_strength"),
+    ("item_offsets", "item_words", "item_weights"),
 )
+
+
+def _check_links(name: str, offsets: NDArray[Any], ends: NDArray[Any], weights: NDArray[Any], most: int) -> None:
+    """Raise ValueError if links lead out of their tables: the compiled loops follow them without looking."""
+    fit = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) >= 0).all()
+    if not fit or not offsets[-1] == len(ends) == len(weights):
+        raise ValueError(f"{name} does not fit the links that it cuts")
+    if len(ends) and not 0 <= ends.min() <= ends.max() < most:
+        raise ValueError(f"{name}: a link leads to {ends.min()} or {ends.max()}, and there are {most}")
 
 
 @dataclass(frozen=True)
@@ -352,18 +389,22 @@ class Candidates:
         peak = np.maximum(scores.max(axis=1, initial=0), np.float32(1e-9))
         return (scores[self.user, self.item] / peak[self.user]).astype(np.float64)
 
-    def speakers(self, model: Recommender, aim: Aim, user: Ints, item: Ints) -> list[str]:
+    def speakers(self, model: Recommender, mode: Mode, user: Ints, item: Ints) -> list[str]:
         """The head that speaks for each item: the one that, by its weight in the blend, adds most to it."""
         names = list(self.scores)
-        weights = model.blends[aim].weights
+        weights = dict(model.blends[aim_of(mode)].weights)
+        if ABOUT.get(mode) in names:
+            weights[ABOUT[mode]] = LEAD
         shares = [
             np.sqrt(self.scores[name][user, item] / np.maximum(self.peaks[name][user], np.float32(1e-9)))
             * max(weights.get(name, 0.0), 0.1)
-            * (FAINT if name == "similar_als" else 1.0)
+            * (FAINT if name.endswith("_als") else 1.0)
             for name in names
         ]
-        largest = np.argmax(np.stack(shares), axis=0)
-        return [names[number] for number in largest.tolist()]
+        stacked = np.stack(shares)
+        largest, some = np.argmax(stacked, axis=0).tolist(), (stacked.max(axis=0) > 0).tolist()
+        # Of what no head has anything to say of, `popular` says how few bought it.
+        return [names[number] if said else "popular" for number, said in zip(largest, some, strict=True)]
 
 
 def _with_cart(block: History, carted: NDArray[np.int32], as_of: int) -> History:

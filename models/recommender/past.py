@@ -117,11 +117,17 @@ class Past:
         return Pairs(user[begin], item[begin].astype(np.int64), self.age[rows[ends]] if len(rows) else np.zeros(0))
 
     def refunded(self) -> Pairs:
-        """Items given back after they were last bought; days since."""
-        back = self.last(REFUND)
-        own = self.bought.last_age(back.user, back.item)
-        kept = ~(own < back.value)
-        return Pairs(back.user[kept], back.item[kept], back.value[kept])
+        """Items of which as much was given back, since the newest order with them, as that had held; how much."""
+        history, bought = self.history, self.bought
+        rows = np.flatnonzero(history.kind == REFUND)
+        place = bought.place(history.users[rows], history.item[rows].astype(np.int64))
+        newest = np.append(bought.age[bought.ends], np.inf)[place]
+        rows = rows[self.age[rows] <= newest]
+        user, item = history.users[rows], history.item[rows].astype(np.int64)
+        begin = starts(user, item)
+        user, item, back = user[begin], item[begin], _sums(history.quantity[rows], begin)
+        held = np.append(bought.quantity[bought.ends], 0.0)[bought.place(user, item)]
+        return Pairs(user[back >= held], item[back >= held], back[back >= held])
 
     @cached_property
     def disliked(self) -> Pairs:

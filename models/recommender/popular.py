@@ -105,21 +105,31 @@ class Trending:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Items of first orders: how many newcomers began with each, and how many of them ordered again; int32[items]."""
+    """What many buy at present, and newcomers stay with.
 
+    recent: int32[items], recent buyers. began, stayed: int32[items], newcomers who began with each item, and how many
+    of them ordered again.
+    """
+
+    recent: NDArray[np.int32]
     began: NDArray[np.int32]
     stayed: NDArray[np.int32]
     name: ClassVar[str] = "welcome"
 
     def scores(self, past: Past, shop: Shop) -> Scores:
-        """Newcomers who began with it × the share who ordered again, drawn towards the shop's."""
+        """Recent buyers × the share of those who began with it and ordered again, drawn towards the shop's."""
         usual = self.stayed.sum() / max(int(self.began.sum()), 1)
         share = (self.stayed + 20 * usual) / (self.began + 20)
-        return same_for_all(past, (self.began * share).astype(np.float32))
+        return same_for_all(past, (self.recent * share).astype(np.float32))
 
     def evidence(self, past: Past, shop: Shop, user: Ints, item: Ints) -> list[Phrase]:
-        """How many began with it, and how many of them came back."""
-        return [("began", {"began": float(self.began[i]), "stayed": float(self.stayed[i])}) for i in item.tolist()]
+        """How many bought it lately; of the newcomers among them, how many stayed."""
+        return [self._phrase(code) for code in item.tolist()]
+
+    def _phrase(self, item: int) -> Phrase:
+        if self.began[item]:
+            return "began", {"began": float(self.began[item]), "stayed": float(self.stayed[item])}
+        return "bought_lately", {"buyers": float(self.recent[item])}
 
     def facts(self) -> Facts:
         """None."""
@@ -127,9 +137,9 @@ class Welcome:
 
     def tables(self) -> Tables:
         """The counts."""
-        return {"began": self.began, "stayed": self.stayed}
+        return {"recent": self.recent, "began": self.began, "stayed": self.stayed}
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any], tables: Tables) -> "Welcome":
         """The head that was saved."""
-        return cls(tables["began"], tables["stayed"])
+        return cls(tables["recent"], tables["began"], tables["stayed"])

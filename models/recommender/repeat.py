@@ -12,6 +12,7 @@ from models.recommender.heads import Facts, Phrase, Scores, Shop, nothing
 from models.recommender.past import Floats, Ints, Past
 
 NOT_YET, OVERDUE = 0.5, 1.5  # shares of the interval before and after which an item is not due
+JUST, HOURS = 30.0, 0.25  # days
 DURABLE = 0.03  # an item of which fewer buyers than this ever come back for more is one that one buys once
 
 
@@ -42,12 +43,17 @@ class Repeat:
         own = (bought.times >= 3) & (mean > 0)
         return np.where(own, mean, self.interval[bought.pair_item].astype(np.float64))
 
-    def too_early(self, past: Past) -> tuple[Ints, Ints]:
-        """Users and items that nobody needs yet: a durable within a year, a consumable long before its interval."""
+    def had_enough(self, past: Past) -> tuple[Ints, Ints]:
+        """Users and items that they have just bought: durables within a month, anything within hours."""
         bought = past.bought
         since = bought.age[bought.ends]
-        durable = (self.again[bought.pair_item] < DURABLE) & (bought.times < 2) & (since < 365)
-        early = durable | (since < 0.1 * np.nan_to_num(self.usual(past)))
+        enough = (since < HOURS) | ((self.again[bought.pair_item] < DURABLE) & (since < JUST))
+        return bought.pair_user[enough], bought.pair_item[enough]
+
+    def too_early(self, past: Past) -> tuple[Ints, Ints]:
+        """Users and items whose interval has hardly begun."""
+        bought = past.bought
+        early = bought.age[bought.ends] < NOT_YET * np.nan_to_num(self.usual(past))
         return bought.pair_user[early], bought.pair_item[early]
 
     def evidence(self, past: Past, shop: Shop, user: Ints, item: Ints) -> list[Phrase]:
@@ -60,10 +66,11 @@ class Repeat:
             return "own_kind", {}
         times, since, every = bought.times[place], bought.age[bought.ends[place]], usual[place]
         known = {"times": float(times), "ago": float(np.floor(since))}
+        today = "_today" if since < 1 else ""
         if not every >= 1:
-            return "own", known
+            return f"own{today}", known
         due = since / every
-        state = "not_yet" if due < NOT_YET else "overdue" if due > OVERDUE else "due"
+        state = f"not_yet{today}" if due < NOT_YET else "overdue" if due > OVERDUE else "due"
         return f"own_{state}", {**known, "every": float(every)}
 
     def facts(self) -> Facts:

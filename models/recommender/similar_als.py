@@ -84,3 +84,9 @@ class SimilarAls:
         """The head that was saved."""
         numbers = (float(facts[name]) for name in ("alpha", "regularization", "half_life"))
         return cls(tables["item_factors"], tables["gram"], *numbers)
+
+
+class LastingAls(SimilarAls):
+    """lasting_als: the same of fewer factors, fitted and asked with a longer memory."""
+
+    name: ClassVar[str] = "lasting_als"

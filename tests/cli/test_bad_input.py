@@ -288,7 +288,22 @@ def test_what_is_asked_for_must_be_there(ebbtide: Ebbtide, shop: Store, registry
         assert model in refused(ebbtide, "score", *common, "--model", model)
     assert "holds no churn model" in refused(ebbtide, "score", *common, "--model", "models:/ebbtide-cross-sell/1")
     assert "holds no recommender" in refused(ebbtide, "recommend", *common, "--model", "models:/ebbtide-churn/1")
-    assert "all, cross_sell" in refused(ebbtide, "recommend", *common, "--mode", "new")
+    offered = "all, repeat, cross_sell, up_sell, discover, win_back, welcome"
+    for mode in ("new", "bundle"):  # a bundle needs a cart, which differs by user
+        assert offered in refused(ebbtide, "recommend", *common, "--mode", mode)
+    assert "there are commute, gift, home" in refused(ebbtide, "recommend", *common, "--scene", "moon")
+    for text, says in (
+        ("{", "JSON"),
+        ('{"categorys": ["a"]}', "categorys"),
+        ('{"price_min": "1"}', "price_min"),
+        ('{"price_min": 2, "price_max": 1}', "price_min is above price_max"),
+    ):
+        (tmp_path / "filter.json").write_text(text)
+        message = refused(ebbtide, "recommend", *common, "--filter", tmp_path / "filter.json")
+        assert str(tmp_path / "filter.json") in message
+        assert says in message
+        assert message.count("\n") == 1
+    assert "absent.json" in refused(ebbtide, "recommend", *common, "--filter", tmp_path / "absent.json")
     assert "there are churn, cross-sell" in refused(ebbtide, "promote", "chrun")
     assert "has no version 9" in refused(ebbtide, "promote", "churn", "--version", "9")
     assert not (tmp_path / "out.parquet").exists()

@@ -1,6 +1,7 @@
 """Laws 3 and 8 for answers: they do not depend on who else is asked or in which order, and strangers are labelled."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,16 @@ from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recomme
 from models.batch import USERS_AT_ONCE, each_bucket
 from models.causes import CAUSES
 from models.churn import RISKS, ChurnModel
-from models.recommender import MODES, Recommender
+from models.recommender import MODES, Ask, Filter, Mode, Recommender
+from models.recommender.popular import Welcome
 from tests.features.support import DAY_US
 from tests.shop import AS_OF, ingested, shop_log
 from training.churn import ChurnRun, select
 from training.cross_sell import CrossSellRun
 
 Bits = dict[str, str]
+#: every mode is asked in tests/models/recommender
+ASKS = (Ask(k=10), Ask("cross_sell", k=10, filter=Filter(price_max=20.0)), Ask("bundle", k=10, cart=("i1",)))
 
 
 def bits(
@@ -31,7 +35,7 @@ def bits(
     codes = CatalogueCodes(store, recommender).of_store
     out: Bits = {}
     for timeline in timelines:
-        lists = [recommend_answers(timeline, as_of, recommender, codes, k=10, mode=mode) for mode in MODES]
+        lists = [recommend_answers(timeline, as_of, recommender, codes, ask) for ask in ASKS]
         for answers in zip(churn_answers(timeline, as_of, model, ChurnQuestion(reasons=4)), *lists, strict=True):
             assert answers[0].user_id not in out
             out[answers[0].user_id] = repr(answers).replace(f"user_id={answers[0].user_id!r}", "")
@@ -54,7 +58,7 @@ def test_one_user_alone_is_as_in_the_batch(
     some = list(expected)[::3]
     alone = (timeline for user in some for _, timeline in each_bucket(shop, [user]))
     assert bits(shop, alone, *models) == {user: expected[user] for user in some}
-    tell(users_alone=len(some), lists_compared=2 * len(some))
+    tell(users_alone=len(some), lists_compared=len(ASKS) * len(some))
 
 
 @pytest.mark.parametrize("rows", [300, 1_000])
@@ -178,16 +182,58 @@ def test_a_user_is_unknown_before_the_first_event(shop: Store, churn_run: ChurnR
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_strangers_get_the_popular_head_and_it_says_so(shop: Store, cross_sell_run: CrossSellRun, mode: str) -> None:
-    model = cross_sell_run.model
+def test_strangers_get_what_good_newcomers_began_with_and_it_says_so(
+    shop: Store, cross_sell_run: CrossSellRun, mode: Mode
+) -> None:
+    items = len(cross_sell_run.model.catalogue)
+    ranks = np.arange(items, dtype=np.int32)
+    began = Welcome(ranks, ranks, ranks // 2)
+    model = replace(cross_sell_run.model, heads={**cross_sell_run.model.heads, "welcome": began})
     codes = CatalogueCodes(shop, model).of_store
     asked = ["nobody", "only a message", "u3", "someone else"]
-    nobody, silent, known, someone = recommend_answers(shop.timeline_of(asked), AS_OF, model, codes, mode=mode)
-    assert [nobody.status, silent.status, known.status] == ["unknown_user", "too_little_history", "ok"]
-    assert nobody.items == silent.items == someone.items != known.items
-    assert {item.head for item in nobody.items} == {"popular"}
-    assert all("popular: bought by" in item.evidence for item in nobody.items)
+    answers = recommend_answers(shop.timeline_of(asked), AS_OF, model, codes, Ask(mode, k=5))
+    nobody, silent, known, someone = answers
+    assert [answer.user_id for answer in answers] == asked
+    assert [answer.status for answer in answers] == ["unknown_user", "too_little_history", "ok", "unknown_user"]
+    assert nobody.items == silent.items == someone.items
+    assert nobody.items != known.items or mode == "welcome"
+    assert [item.head for item in nobody.items] == ["welcome"] * 5
+    assert [item.item_id for item in nobody.items] == list(model.catalogue.ids[::-1][:5])
+    assert nobody.items[0].evidence == f"{items - 1} newcomers began with it, {(items - 1) // 2} of them ordered again"
+
+
+def test_a_stranger_with_a_cart_gets_what_goes_with_it(shop: Store, cross_sell_run: CrossSellRun) -> None:
+    model = cross_sell_run.model
+    codes = CatalogueCodes(shop, model).of_store
+    links = model.heads["complement"].links  # type: ignore[attr-defined]
+    cart = model.catalogue.ids[int(np.argmax(np.diff(links.offsets)))]
+    (answer,) = recommend_answers(
+        shop.timeline_of(["nobody"]), AS_OF, model, codes, Ask("bundle", cart=(cart,), discount=0.1)
+    )
+    assert answer.items[0].head == "complement"
+    assert f"bought together with {cart} in " in answer.items[0].evidence
+    assert answer.bundle is not None
+    assert answer.bundle.items == [cart, *(item.item_id for item in answer.items[:3])]
     log = shop_log()
-    recent = log[(log["kind"] == "purchase") & (log["ts"] >= pd.Timestamp(AS_OF - 30 * DAY_US, unit="us"))]
-    buyers = recent.groupby("item_id")["user_id"].nunique()
-    assert [buyers[item.item_id] for item in nobody.items] == sorted(buyers, reverse=True)[:20]
+    bought = log[log["kind"] == "purchase"].sort_values("ts").groupby("item_id")["price"].last()
+    price = sum(bought[item] for item in answer.bundle.items)
+    assert answer.bundle.price == pytest.approx(price, abs=0.01)
+    assert answer.bundle.saves == pytest.approx(price / 10, abs=0.01)
+    plain = recommend_answers(shop.timeline_of(["nobody"]), AS_OF, model, codes, Ask("cross_sell", cart=(cart,)))
+    assert plain[0].bundle is None
+    assert cart not in [item.item_id for item in plain[0].items]
+
+
+def test_evidence_is_of_the_users_own_past(shop: Store, cross_sell_run: CrossSellRun) -> None:
+    model, log = cross_sell_run.model, shop_log()
+    codes = CatalogueCodes(shop, model).of_store
+    orders = log[log["kind"] == "purchase"].groupby(["user_id", "item_id"])["order_id"].nunique()
+    checked = 0
+    for answer in recommend_answers(shop.timeline_of([f"u{n}" for n in range(30)]), AS_OF, model, codes, Ask("repeat")):
+        for item in answer.items:
+            times = orders[answer.user_id, item.item_id]
+            assert item.evidence.startswith(f"bought {times} time{'s' if times > 1 else ''}, ")
+            checked += 1
+    assert checked > 50
+    (chinese,) = recommend_answers(shop.timeline_of(["u3"]), AS_OF, model, codes, Ask("repeat"), "zh")
+    assert all(item.evidence.startswith("买过") for item in chinese.items)

@@ -77,10 +77,45 @@ def test_a_signal_nobody_wrote_a_text_for() -> None:
 
 
 def test_both_languages_say_the_same_things() -> None:
-    for part in ("units", "reasons", "evidence", "answers"):
+    for part in ("units", "reasons", "evidence", "answers", "offers"):
         assert ENGLISH.texts[part].keys() == CHINESE.texts[part].keys()
     for name, texts in ENGLISH.texts["reasons"].items():
         assert len(texts) == len(CHINESE.texts["reasons"][name])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "english", "chinese"),
+    [
+        ("own", {"times": 1.0, "ago": 1.0}, "bought 1 time, last 1 day ago", "买过1次，上次在1天前"),
+        ("own_today", {"times": 2.0, "ago": 0.0}, "bought 2 times, last today", "买过2次，上次在今天"),
+        (
+            "own_due",
+            {"times": 4.0, "ago": 21.0, "every": 20.6},
+            "bought 4 times, every 21 days, due",
+            "买过4次，每21天一次，该补货了",
+        ),
+        (
+            "together",
+            {"item": "Lamp, red", "orders": 12.0, "lift": 3.42},
+            "bought together with Lamp, red in 12 orders, 3.4 times as often as by chance",
+            "有12个订单与Lamp, red同购，是随机情况的3.4倍",
+        ),
+        (
+            "step_up",
+            {"category": "TEA", "price": 4.5, "paid": 2.24},
+            "a step up in TEA: 4.5 instead of about 2.2",
+            "TEA的升级款：4.5，通常花费约2.2",
+        ),
+        (
+            "known",
+            {"buyers": 0.0, "until": "2024-05-01"},
+            "bought by 0 shoppers before 2024-05-01",
+            "2024-05-01前有0人购买",
+        ),
+    ],
+)
+def test_offers(name: str, values: dict[str, float | str], english: str, chinese: str) -> None:
+    assert (ENGLISH.offer(name, values), CHINESE.offer(name, values)) == (english, chinese)
 
 
 def test_texts_are_of_signals_that_are_there() -> None:

@@ -11,11 +11,11 @@ from features.events.store import Store
 from models.churn import ChurnModel
 from models.recommender import Recommender
 from serving.settings import Settings
-from tests.features.support import ingest_frame
 from tests.serving.shop import (
     AS_OF,
     Server,
     deploy_bundle,
+    ingested_shop,
     running,
     shop_log,
     trained_churn,
@@ -44,9 +44,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     settings = Settings(folder / "store", folder / "deployed", AS_OF)
     settings.deployed.mkdir()
     log = shop_log()
-    store = ingest_frame(log, settings.store).store
-    assert store is not None
-    churn, recommender = trained_churn(store), trained_recommender(log)
+    store = ingested_shop(log, settings.store)
+    churn, recommender = trained_churn(store), trained_recommender(store)
     return Shop(log, settings, churn, recommender, deploy_bundle(settings.deployed, churn, recommender))
 
 

@@ -21,26 +21,29 @@ from models import churn
 from models.bundle import deploy, write_bundle
 from models.churn import ChurnModel
 from models.deployed import CROSS_SELL
-from models.recommender import Catalogue, History, Recommender
+from models.recommender import Recommender
 from serving.run import command
 from serving.settings import Settings
-from tests.features.support import as_micros, at
+from tests.features.support import at, ingest_frame
 from training.churn import train_churn
-from training.cross_sell_fit import CrossSellSettings, fit_recommender
+from training.cross_sell import recipe_of, train_cross_sell
 from training.recipes import load_recipe
 
 START, AS_OF = at("2023-06-01"), at("2024-06-01")
 HOUR = 3_600_000_000
+ITEMS = 60
 
 
 def shop_log(seed: int = 5, users: int = 300, visits: int = 4_000) -> pd.DataFrame:
     """Visits of a year, some of them ended by a purchase; users fall silent one after the other."""
     rng = np.random.default_rng(seed)
     leaves = START + rng.integers(90 * 24, 500 * 24, users) * HOUR
+    begins = START + np.where(np.arange(users) % 4 == 0, rng.integers(250, 330, users), 0) * 24 * HOUR
     user = rng.integers(users, size=visits)
     ts = START + rng.integers(365 * 24 * 60, size=visits) * (HOUR // 60)
-    user, ts = user[ts < leaves[user]], ts[ts < leaves[user]]
-    item = (user * 7 + rng.integers(12, size=len(user))) % 60
+    there = (ts < leaves[user]) & (ts >= begins[user])
+    user, ts = user[there], ts[there]
+    item = (user * 7 + rng.integers(12, size=len(user))) % ITEMS
     bought = rng.random(len(user)) < 0.5
     view = pd.DataFrame({"user_id": [f"u{code}" for code in user], "ts": ts.view("datetime64[us]"), "kind": "view"})
     view["item_id"] = [f"i{code}" for code in item]
@@ -48,9 +51,12 @@ def shop_log(seed: int = 5, users: int = 300, visits: int = 4_000) -> pd.DataFra
     buy = view[bought].assign(kind="purchase", ts=view["ts"][bought] + pd.Timedelta("5min"), dwell_s=np.nan)
     buy["price"] = np.round(5 + item[bought] * 0.37, 2)
     buy["order_id"] = [f"o{number}" for number in range(len(buy))]
+    beside = np.flatnonzero(rng.random(len(buy)) < 0.6)  # what goes with it, in the same order
+    other = (item[bought][beside] + 1) % ITEMS
+    also = buy.iloc[beside].assign(item_id=[f"i{c}" for c in other], price=np.round(5 + other * 0.37, 2))
     messages = view.iloc[::15].assign(kind="message_sent", item_id=None, dwell_s=np.nan)
     stranger = pd.DataFrame({"user_id": ["only a message"], "ts": messages["ts"].iloc[:1], "kind": ["message_sent"]})
-    return pd.concat([view, buy, messages, stranger], ignore_index=True)
+    return pd.concat([view, buy, also, messages, stranger], ignore_index=True)
 
 
 def trained_churn(store: Store, seed: int = 1) -> ChurnModel:
@@ -59,13 +65,26 @@ def trained_churn(store: Store, seed: int = 1) -> ChurnModel:
     return train_churn(store, as_of=AS_OF, horizon=30, recipe=recipe).model
 
 
-def trained_recommender(log: pd.DataFrame) -> Recommender:
-    """A recommender at AS_OF."""
-    bought = log[log["kind"] == "purchase"]
-    catalogue = Catalogue.of(bought["item_id"].tolist())
-    codes = catalogue.codes(bought["item_id"].tolist())
-    history = History.of(bought["user_id"].to_numpy(str), codes, as_micros(bought["ts"]))
-    return fit_recommender(history, catalogue, AS_OF, CrossSellSettings(als_factors=8, validation_moments=1), 1)
+def items() -> pd.DataFrame:
+    """The items table: six categories of ten, five brands, and every ninth item out of stock."""
+    code = np.arange(ITEMS)
+    category = [f"{'home' if group < 3 else 'food'} > kind {group}" for group in (code // 10).tolist()]
+    table = pd.DataFrame({"item_id": [f"i{c}" for c in code], "category": category})
+    return table.assign(brand=[f"brand {c % 5}" for c in code], price=5 + code * 0.37, in_stock=code % 9 != 0)
+
+
+def ingested_shop(log: pd.DataFrame, path: Path) -> Store:
+    """The log and the items table as a store."""
+    store = ingest_frame(log, path, items=items()).store
+    assert store is not None
+    return store
+
+
+def trained_recommender(store: Store) -> Recommender:
+    """A recommender at AS_OF; small, as its skill does not matter here."""
+    settings = {"als_factors": 8, "als_iterations": 3, "neighbours": 20}
+    ranker = {"moments": 2, "rounds": 10, "search_moments": 1, "search_users": 60}
+    return train_cross_sell(store, as_of=AS_OF, recipe={**recipe_of(), "settings": settings, "ranker": ranker}).model
 
 
 def make_bundle(root: Path, model: ChurnModel | None, recommender: Recommender | None, version: int = 1) -> Path:

@@ -82,8 +82,32 @@ INVALID: dict[str, tuple[str, Any, str | None]] = {
     "k 101": ("recommend", {"users": [USER], "k": 101}, "k"),
     "k a float": ("recommend", {"users": [USER], "k": 2.5}, "k"),
     "unknown mode": ("recommend", {"users": [USER], "mode": "new"}, "mode"),
-    "context": ("recommend", {"users": [USER], "context": {"page": "home"}}, "context"),
-    "filter": ("recommend", {"users": [USER], "filter": {"category": "a"}}, "filter"),
+    "a bundle of nothing": ("recommend", {"users": [USER], "mode": "bundle"}, None),
+    "context": ("recommend", {"users": [USER], "context": {"page": "home"}}, "context.page"),
+    "unknown scene": ("recommend", {"users": [USER], "context": {"scene": "moon"}}, "context.scene"),
+    "scene a number": ("recommend", {"users": [USER], "context": {"scene": 1.5}}, "context.scene"),
+    "all for nothing": ("recommend", {"users": [USER], "context": {"discount": 1.0}}, "context.discount"),
+    "filter": ("recommend", {"users": [USER], "filter": {"category": "a"}}, "filter.category"),
+    "filter a list": ("recommend", {"users": [USER], "filter": ["a"]}, "filter"),
+    "categories a text": ("recommend", {"users": [USER], "filter": {"categories": "a"}}, "filter.categories"),
+    "an empty category": (
+        "recommend",
+        {"users": [USER], "filter": {"not_categories": ["a", ""]}},
+        "filter.not_categories[1]",
+    ),
+    "a brand of nothing": ("recommend", {"users": [USER], "filter": {"brands": [None]}}, "filter.brands[0]"),
+    "a negative price": ("recommend", {"users": [USER], "filter": {"price_min": -1}}, "filter.price_min"),
+    "a price that is a text": ("recommend", {"users": [USER], "filter": {"price_max": "9"}}, "filter.price_max"),
+    "prices the wrong way round": (
+        "recommend",
+        {"users": [USER], "filter": {"price_min": 9, "price_max": 8}},
+        "filter",
+    ),
+    "shown in no days": ("recommend", {"users": [USER], "filter": {"shown_days": 0}}, "filter.shown_days"),
+    "none of a category": ("recommend", {"users": [USER], "filter": {"per_category": 0}}, "filter.per_category"),
+    "stock a text": ("recommend", {"users": [USER], "filter": {"in_stock": "yes"}}, "filter.in_stock"),
+    "a tongue never learned": ("recommend", {"users": [USER], "language": "fr"}, "language"),
+    "1,001 in the cart": ("recommend", {"users": [USER], "cart": ["i1"] * 1_001}, "cart"),
     "exclude a text": ("recommend", {"users": [USER], "exclude": "i1"}, "exclude"),
     "cart of nothing": ("recommend", {"users": [USER], "cart": ["i1", None]}, "cart[1]"),
 }
@@ -221,12 +245,24 @@ NASTY: tuple[Any, ...] = (
 )
 
 
+OFFERS: dict[str, Any] = {
+    "k": 5,
+    "mode": "all",
+    "cart": ["i1"],
+    "exclude": ["i2"],
+    "language": "en",
+    "context": {"scene": "gift", "discount": 0.1},
+    "filter": {"categories": ["home"], "brands": ["brand 1"], "price_min": 1.0, "shown_days": 3.0, "per_category": 2},
+}
+
+
 def test_whatever_is_changed_in_a_request_is_never_a_500(server: Server, tell: Callable[..., None]) -> None:
     rng = random.Random(1)
     counts: dict[int, int] = {}
     for _ in range(400):
         body: Any = copy.deepcopy(with_event(item_id="i1", price=1.5, quantity=2, order_id="o", event_id="e"))
-        body |= {"as_of": "2024-06-01", "reasons": 1}
+        path = rng.choice(("churn", "recommend"))
+        body |= {"as_of": "2024-06-01"} | ({"reasons": 1} if path == "churn" else copy.deepcopy(OFFERS))
         where: Any = body
         while True:
             key = rng.choice(list(where) if isinstance(where, dict) else range(len(where)))
@@ -236,7 +272,7 @@ def test_whatever_is_changed_in_a_request_is_never_a_500(server: Server, tell: C
             where[key] = copy.deepcopy(rng.choice(NASTY))
             break
         content = json.dumps(body)
-        response = server.client.post("/v1/churn", content=content, headers=JSON)
+        response = server.client.post(f"/v1/{path}", content=content, headers=JSON)
         counts[response.status_code] = counts.get(response.status_code, 0) + 1
         assert response.status_code < 500, (content, response.text)
         if response.status_code != 200:

@@ -154,17 +154,18 @@ def test_a_store_that_breaks_stays_as_it_was(shop: Shop, tmp_path: Path) -> None
 def test_nothing_starts_without_store_bundle_or_address(shop: Shop, server: Server, tmp_path: Path) -> None:
     store, deployed = shop.settings.store, shop.settings.deployed
     with pytest.raises(UserError, match="no store at"):
-        serve(tmp_path, deployed)
+        serve(Settings(tmp_path, deployed))
     with pytest.raises(UserError, match="nothing is deployed"):
-        serve(store, tmp_path)
+        serve(Settings(store, tmp_path))
     taken = httpx.URL(server.client.base_url).port
     assert taken is not None
     with pytest.raises(UserError, match="choose another --port"):
-        serve(store, deployed, port=taken)
+        serve(Settings(store, deployed), port=taken)
 
 
 def test_settings_survive_the_environment() -> None:
-    for settings in (Settings(Path("a"), Path("b"), AS_OF), Settings(Path("a"), Path("b"))):
+    a, b = Path("a"), Path("b")
+    for settings in (Settings(a, b, AS_OF), Settings(a, b), Settings(a, b, AS_OF, Path("c"), 0.1)):
         assert Settings.from_env(command(settings, "127.0.0.1", 1)[1]) == settings
     with pytest.raises(UserError, match="EBBTIDE_STORE is not set"):
         Settings.from_env({})

@@ -37,7 +37,7 @@ def test_the_document_hangs_together(document: dict[str, Any]) -> None:
 def test_every_example_is_what_it_says(path: str, document: dict[str, Any], server: Server) -> None:
     operation, endpoint = document["paths"][path]["post"], ENDPOINTS[path]
     asked = operation["requestBody"]["content"][JSON]["examples"]
-    assert len(asked) == 2
+    assert len(asked) >= 2
     for example in asked.values():
         response = server.client.post(path, json=example["value"])
         assert response.status_code == 200, response.text

@@ -16,7 +16,7 @@ from features.events.store import Store
 from models.bundle import open_bundle
 from models.churn import load
 from tests.shop import AS_OF, bundle_of, churn_recipe, trained_churn
-from training import paired, promotion, tracking
+from training import offers, paired, promotion, tracking
 from training.churn import ChurnRun
 from training.promotion import champion, promote, rollback
 from training.record import record_churn
@@ -79,7 +79,7 @@ def test_the_real_runs_pass_and_are_champions(client: MlflowClient) -> None:
         assert verdict.passed, verdict.reason
         version = client.get_model_version_by_alias(name, "champion")
         assert str(version.version) == "1"
-        assert version.tags["gate"].startswith("passed: beats every baseline")
+        assert version.tags["gate"].startswith(f"passed: {verdict.reason}")
 
 
 def test_the_tag_says_when_and_who(made: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +311,94 @@ def test_other_data_is_told(made: Registry, tmp_path: Path) -> None:
     assert promote(CHURN).passed
     kept(made, scores(1.0, seed=1), tmp_path, digest="other data")
     assert promote(CHURN).reason.endswith("their data differ by digest")
+
+
+# --------------------------------------------------------------- recommenders: recall@20 of two aims, user by user
+
+
+def recalls(all_of: float, new: float, seed: int = 0, moments: Sequence[int] = (AS_OF,), users: int = 800) -> pa.Table:
+    """A backtest of the same users every time: `ours` finds so much more than `blend` of what each user wants."""
+    parts = []
+    for moment in moments:
+        for aim, ahead in (("all", all_of), ("new", new)):
+            blend = np.random.default_rng((moment % 1_000, len(aim))).beta(2, 5, users)
+            ours = blend + ahead + np.random.default_rng((seed, moment % 1_000)).normal(0, 0.05, users)
+            columns = {f"recall: {name}": values for name, values in (("ours", ours), ("blend", blend))}
+            parts.append(
+                pa.table(
+                    {
+                        paired.MOMENT: np.full(users, moment, np.int64),
+                        offers.AIM: [aim] * users,
+                        paired.USER: np.arange(users, dtype=np.uint64),
+                        **columns,
+                        "recall: without repeat": np.ones(users),  # no contender
+                    }
+                )
+            )
+    return pa.concat_tables(parts)
+
+
+def kept_recalls(made: Registry, table: pa.Table, folder: Path, **more: Any) -> Tracked:
+    """A recommender whose run kept its figures by user, beside means that would win by themselves."""
+    all_of, new = promotion.MAIN[CROSS_SELL]
+    figures = {"ours": {all_of: 0.9, new: 0.9}, "blend": {all_of: 0.1, new: 0.1}}
+    tracked = made.add(figures, name=CROSS_SELL, **more)
+    pq.write_table(table, folder / offers.FILE)
+    made.client.log_artifact(tracked.run_id, str(folder / offers.FILE))
+    return tracked
+
+
+@pytest.mark.parametrize(("all_of", "new", "lost"), [(-0.02, 0.05, "all"), (0.05, -0.02, "new")])
+def test_a_recommender_must_hold_in_both_aims(
+    made: Registry, tmp_path: Path, all_of: float, new: float, lost: str
+) -> None:
+    kept_recalls(made, recalls(all_of, new), tmp_path)
+    verdict = promote(CROSS_SELL)
+    assert not verdict.passed
+    assert verdict.reason.startswith(f"{lost}_recall_at_20 0.2")
+    assert "does not beat blend" in verdict.reason
+    assert "over 800 users" in verdict.reason
+
+
+def test_a_better_recommender_replaces_the_champion_and_says_by_how_much(made: Registry, tmp_path: Path) -> None:
+    first = kept_recalls(made, recalls(0.02, 0.02), tmp_path)
+    verdict = promote(CROSS_SELL)
+    assert verdict.passed
+    assert verdict.reason.startswith("beats every baseline: all_recall_at_20 0.3")
+    assert "; beats every baseline: new_recall_at_20 0.3" in verdict.reason
+    kept_recalls(made, recalls(0.04, 0.02, seed=1), tmp_path)
+    verdict = promote(CROSS_SELL)
+    assert verdict.passed
+    assert verdict.reason.count(f"no worse than champion {first.version}") == 2
+    assert "on the same 800 users, 1 moment" in verdict.reason
+
+
+def test_a_recommender_worse_than_the_champion_in_one_aim_is_refused(made: Registry, tmp_path: Path) -> None:
+    first = kept_recalls(made, recalls(0.05, 0.05), tmp_path)
+    assert promote(CROSS_SELL).passed
+    worse = kept_recalls(made, recalls(0.08, 0.03, seed=1), tmp_path)
+    verdict = promote(CROSS_SELL)
+    assert not verdict.passed
+    assert f"is worse than that of champion {first.version}" in verdict.reason
+    assert verdict.reason.startswith("new_recall_at_20")
+    assert made.champion(CROSS_SELL) == first.version != worse.version
+
+
+def test_a_recommender_worse_by_chance_only_may_serve(made: Registry, tmp_path: Path) -> None:
+    one, other = (kept_recalls(made, recalls(0.05, 0.05, seed=seed), tmp_path) for seed in (1, 2))
+    for version in (one, other, one):
+        assert promote(CROSS_SELL, version.version).passed
+        assert made.champion(CROSS_SELL) == version.version
+
+
+def test_recommenders_are_compared_at_shared_moments_only(made: Registry, tmp_path: Path) -> None:
+    easy = recalls(0.4, 0.4, moments=[AS_OF - 7])
+    kept_recalls(made, pa.concat_tables([easy, recalls(0.02, 0.02)]), tmp_path)
+    assert promote(CROSS_SELL).passed
+    kept_recalls(made, recalls(0.04, 0.04, seed=1), tmp_path)
+    verdict = promote(CROSS_SELL)
+    assert verdict.passed
+    assert "users, 1 moment" in verdict.reason
 
 
 def test_a_model_trained_badly_on_purpose_is_refused(

@@ -2,11 +2,10 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from models.recommender import DAY_US, History
-from training.ranking import evaluate, ndcg_at_k, next_purchases, recall_at_k
+from tests.models.recommender.support import NOW, Act, act, history_of
+from training.ranking import evaluate, figures_by_user, ndcg_at_k, next_purchases, recall_at_k
 
 
 def test_recall_counts_hits_against_all_true_items():
@@ -28,37 +27,45 @@ def test_ndcg_by_hand():
     assert ndcg_at_k([8, 1, 7, 2], [1, 2, 3]) == pytest.approx(gained / ideal)
 
 
-def test_evaluate_leaves_users_without_truth_out_and_repeats():
-    truth = {0: [1], 1: [2], 3: []}
-    lists = {0: [1], 1: [1]}
-    score = evaluate(lambda user: lists[user], [0, 1, 2, 3], truth)
-    assert (score.users, score.recall, score.ndcg) == (2, 0.5, 0.5)
-    assert score.recall_se == pytest.approx(0.5 / math.sqrt(2), rel=0.1)
-    assert score == evaluate(lambda user: lists[user], [0, 1, 2, 3], truth)
+def test_evaluate_means_over_the_users_of_the_truth_and_repeats():
+    truth = {0: [1], 1: [2], 3: [4]}
+    lists = {0: [1], 1: [1], 2: [1]}  # user 3 has no list: an empty one; user 2 bought nothing
+    score = evaluate(lists, truth)
+    assert score.users == 3
+    assert [score.recall, score.ndcg] == pytest.approx([1 / 3, 1 / 3])
+    assert score.recall_se == pytest.approx(math.sqrt(2 / 9 / 3), rel=0.1)
+    assert score == evaluate(lists, truth)
+    assert figures_by_user(lists, truth).tolist() == [[1, 1], [0, 0], [0, 0]]
 
 
 def test_evaluate_without_anyone_is_nan():
-    score = evaluate(lambda user: [], [0], {})
+    score = evaluate({0: [1]}, {})
     assert score.users == 0
     assert math.isnan(score.recall)
 
 
 def test_truth_holds_items_known_before_the_moment_and_users_with_a_past():
-    moment = 100 * DAY_US
-    lines = [
-        ("ann", 0, -5),
-        ("ann", 0, 1),  # again
-        ("ann", 1, 2),  # new to her, known through bob
-        ("ann", 2, 3),  # nobody had bought it before
-        ("ann", 1, 30),  # at the end of the window: outside
-        ("bob", 1, -1),
-        ("bob", 1, 0),  # at the moment: inside
-        ("cid", 0, 4),  # no past
-    ]
-    users, items, days = zip(*lines, strict=True)
-    history = History.of(users, np.array(items, np.int32), moment + np.array(days, np.int64) * DAY_US)
+    def bought(user: int, item: int, days: float) -> Act:
+        return act("purchase", item, -days, user)
 
-    everything = next_purchases(history, moment, 30, "all")
-    assert {row: found.tolist() for row, found in everything.items()} == {0: [0, 1], 1: [1]}
-    new = next_purchases(history, moment, 30, "cross_sell")
-    assert {row: found.tolist() for row, found in new.items()} == {0: [1]}
+    ann, bob, cid, eve = range(4)
+    history = history_of(
+        [
+            bought(ann, 0, -5),
+            bought(ann, 0, 1),  # again
+            bought(ann, 1, 2),  # new to her, known through bob
+            bought(ann, 2, 3),  # nobody had bought it before
+            bought(ann, 1, 30),  # at the end of the window: outside
+            bought(bob, 1, -1),
+            bought(bob, 1, 0),  # at the moment: inside
+            bought(cid, 0, 4),  # no past
+            act("view", 2, 1, eve),  # a past without a purchase; and a view makes no item known
+            bought(eve, 1, 4),
+            act("cart", 0, -1, bob),  # not bought
+        ],
+        4,
+    )
+    everything = next_purchases(history, NOW, 30, "all")
+    assert {row: found.tolist() for row, found in everything.items()} == {ann: [0, 1], bob: [1], eve: [1]}
+    new = next_purchases(history, NOW, 30, "new")
+    assert {row: found.tolist() for row, found in new.items()} == {ann: [1], eve: [1]}

@@ -7,6 +7,8 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -15,12 +17,14 @@ from features.engines.local import matrices
 from features.errors import UserError
 from features.events.store import Store
 from models.bundle import open_bundle
+from models.recommender import AIMS, History
+from models.recommender.history import PURCHASE
 from tests.features.support import DAY_US, as_micros
 from tests.shop import AS_OF, HORIZON, LOOKBACK, shop_log
 from training import tracking
 from training.backtest import show
 from training.churn import ChurnRun, select
-from training.cross_sell import CrossSellRun
+from training.cross_sell import BLEND, MODEL, CrossSellRun
 from training.promotion import bundle_of, resolve
 
 PICKLES = {".pkl", ".pickle", ".joblib", ".cloudpickle", ".dill"}
@@ -133,8 +137,10 @@ def test_the_bundle_in_the_registry_is_the_one_trained(
     assert found.parts["churn"]["data_digest"] == shop.digest(AS_OF)
     assert found.parts["churn"]["as_of"] == show(AS_OF)
     lists = open_bundle(bundle_of(client.get_model_version(tracking.CROSS_SELL, "1")))
-    factors = np.load(lists.path / "cross_sell" / "similar_als.item_factors.npy")
-    assert (factors == cross_sell_run.model.similar_als.item_factors).all()
+    factors = np.load(lists.path / "cross_sell" / "head.similar_als.item_factors.npy")
+    assert (factors == cross_sell_run.model.heads["similar_als"].tables()["item_factors"]).all()
+    for aim, ranker in cross_sell_run.model.rankers.items():
+        assert (lists.path / "cross_sell" / f"ranker.{aim}.txt").read_text() == ranker.text
 
 
 def test_pyfunc_scores_as_the_model(client: MlflowClient, shop: Store, churn_run: ChurnRun) -> None:
@@ -158,7 +164,9 @@ def test_pyfunc_recommends_as_the_model(client: MlflowClient, cross_sell_run: Cr
     found = loaded.predict(lines)
     model, as_of = cross_sell_run.model, int(as_micros(lines["ts"]).max()) + 1
     for user, part in lines.groupby("user_id"):
-        wanted = model.recommend(model.catalogue.codes(part["item_id"].tolist()), as_micros(part["ts"]), as_of)
+        codes, row = model.catalogue.codes(part["item_id"].tolist()), np.zeros(len(part), np.int64)
+        history = History.of([str(user)], row, codes, np.full(len(part), PURCHASE, np.uint8), as_micros(part["ts"]))
+        (wanted,) = model.recommend(history, as_of)
         mine = found[found["user_id"] == user]
         assert mine["item_id"].tolist() == [model.catalogue.ids[s.item] for s in wanted]
         assert mine["score"].tolist() == [s.score for s in wanted]
@@ -193,7 +201,51 @@ def test_the_default_store_is_made_under_mlruns(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_the_heads_of_a_recommender_are_its_contenders(client: MlflowClient) -> None:
+def test_the_heads_of_a_recommender_are_its_contenders(client: MlflowClient, cross_sell_run: CrossSellRun) -> None:
     run = parent(client, tracking.CROSS_SELL)
-    assert list(by_step(client, run, "all_recall_at_20")) == [-HORIZON]  # days from the moment of training
-    assert set(children(client, run)) == {"cross-sell-model", "repeat", "similar_als", "similar_items", "popular"}
+    found = children(client, run)
+    assert set(found) == {MODEL, BLEND, *cross_sell_run.model.heads}
+    steps = {(result.as_of - AS_OF) // DAY_US: result for result in cross_sell_run.backtest}
+    assert list(steps) == [-HORIZON]  # days from the moment of training
+    for name, child in {**found, MODEL: run}.items():
+        for aim, figure in ((aim, figure) for aim in AIMS for figure in ("recall", "ndcg")):
+            metric = f"{aim}_{figure}_at_20"
+            expected = {step: getattr(result.scores[aim][name], figure) for step, result in steps.items()}
+            assert by_step(client, child, metric) == expected
+            bounds = [child.data.metrics[f"{metric}_mean{side}"] for side in ("_low", "", "_high")]
+            assert bounds == sorted(bounds)
+
+
+def test_a_recommender_run_tells_margins_groups_worth_and_what_accuracy_leaves_out(
+    client: MlflowClient, cross_sell_run: CrossSellRun
+) -> None:
+    metrics = parent(client, tracking.CROSS_SELL).data.metrics
+    for aim in AIMS:
+        key = f"{aim}_recall_at_20"
+        margin = metrics[f"{key}_over_{BLEND}"]
+        assert margin == pytest.approx(metrics[f"{key}_mean"] - metric_of(client, BLEND, f"{key}_mean"))
+        assert metrics[f"{key}_over_{BLEND}_low"] <= margin <= metrics[f"{key}_over_{BLEND}_high"]
+        heads = cross_sell_run.model.blends[aim].heads
+        assert {f"{key}_worth_of_{head}" for head in (*heads, "rules")} <= metrics.keys()
+        sizes = [metrics.get(f"{aim}_{group}_users", 0) for group in ("no_order", "cold", "warm", "heavy")]
+        assert sum(sizes) == len(cross_sell_run.backtest[0].taught.truth[aim])
+        for figure in ("coverage_catalogue", "coverage_sold", "novelty", "popularity_offered"):
+            assert metrics[f"{aim}_{figure}"] > 0
+
+
+def metric_of(client: MlflowClient, contender: str, metric: str) -> float:
+    return children(client, parent(client, tracking.CROSS_SELL))[contender].data.metrics[metric]
+
+
+def test_a_recommender_run_keeps_page_plots_and_figures_by_user(client: MlflowClient) -> None:
+    run = parent(client, tracking.CROSS_SELL)
+    found = set(paths(client, run.info.run_id))
+    plots = {f"plots/{name}.png" for name in ("recall_by_head", "ndcg_by_head", "recall_by_group", "head_worth")}
+    assert found >= {"report.html", "offers.parquet", *plots}
+    table = pq.read_table(client.download_artifacts(run.info.run_id, "offers.parquet"))
+    for aim in AIMS:
+        recall = table.filter(pc.field("aim") == aim)[f"recall: {MODEL}"]
+        assert run.data.metrics[f"{aim}_recall_at_20_mean"] == pytest.approx(np.mean(recall.to_numpy()))
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("Everything bought: recall@20 0.")
+    assert "`report.html`" in note

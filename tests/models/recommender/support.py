@@ -1,81 +1,152 @@
-"""Small shops for the recommender's tests."""
+"""Small shops for the recommender's tests: acts as plain rows, which the slow twins read and histories are made of."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from models.recommender import DAY_US, Blend, Catalogue, History, Mode, Recommender
-from models.recommender.popular import Popular
-from models.recommender.repeat import Repeat
-from models.recommender.similar_als import SimilarAls
-from models.recommender.similar_items import SimilarItems
+from models.recommender import AIMS, DAY_US, Attributes, Catalogue, History, Past, Recommender, Shop
+from models.recommender.history import ACTS
+from models.recommender.scenes import shipped
+from training.cross_sell_fit import (
+    RankerSettings,
+    fit_unranked,
+    lesson,
+    rows_of,
+    searched_blends,
+    with_rankers,
+)
+from training.heads_fit import HeadSettings
 
 NOW = 1_000 * DAY_US
-NOBODY: tuple[NDArray[np.int32], NDArray[np.int64]] = (np.zeros(0, np.int32), np.zeros(0, np.int64))
+HEADS_SMALL = HeadSettings(als_factors=8, als_iterations=3, neighbours=20, least_together=2)
+RANKER_SMALL = RankerSettings(
+    moments=2,
+    users_least=5,
+    search_moments=1,
+    search_users=20,
+    rounds=12,
+    booster={**RankerSettings().booster, "num_leaves": 7, "learning_rate": 0.2, "min_data_in_leaf": 10},
+)
+CATEGORIES = ("food > bread", "food > fruit", "home", "home > light", "home > paint")
+BRANDS = ("acme", "bolt", "calm")
 
 
-def days_ago(*days: float) -> NDArray[np.int64]:
-    """Times so many days before NOW."""
-    return np.array([NOW - round(day * DAY_US) for day in days], np.int64)
+class Act(NamedTuple):
+    """A row of a log: the user's row, what, which item, at which µs, and, of a purchase, the rest."""
+
+    user: int
+    kind: str
+    item: int
+    ts: int
+    order: int = 0
+    price: float = float("nan")
+    quantity: float = 1.0
+
+    @property
+    def age(self) -> float:
+        """Days before NOW."""
+        return (NOW - self.ts) / DAY_US
 
 
-def tiny() -> Recommender:
-    """Five items a…e made by hand. c and d are near b; a is most popular, then b, and e was sold only long ago."""
-    factors = np.array([[1, 0, 0, 0, 0], [0, 1, 2, 0, 0]], np.float32)
-    exact = factors.astype(np.float64)
-    blends: dict[Mode, Blend] = {
-        "all": Blend({"repeat": 1.0, "similar_items": 0.5, "popular": 0.01}),
-        "cross_sell": Blend({"similar_als": 1.0, "similar_items": 0.5, "popular": 0.01}),
-    }
-    return Recommender(
-        Catalogue(("a", "b", "c", "d", "e")),
-        NOW,
-        Repeat(5, half_life_days=60),
-        SimilarAls(factors, exact @ exact.T, alpha=2.0, regularization=0.5, half_life_days=60),
-        SimilarItems(
-            np.array([0, 0, 2, 3, 3, 3], np.int64),
-            np.array([2, 3, 1], np.int32),
-            np.array([0.5, 0.25, 0.5], np.float32),
-            half_life_days=60,
-            weighting="tfidf",
-        ),
-        Popular(np.array([4, 2, 2, 1, 0], np.int32), np.array([4, 3, 4, 1, 2], np.int32), NOW, 30),
-        blends,
+def ago(days: float) -> int:
+    """µs of so many days before NOW."""
+    return NOW - round(days * DAY_US)
+
+
+def act(kind: str, item: int, days: float, user: int = 0, **more: float) -> Act:
+    """An act of so many days before NOW."""
+    return Act(user, kind, item, ago(days), **more)  # type: ignore[arg-type]
+
+
+def history_of(acts: Sequence[Act], users: int = 1, names: Sequence[str] | None = None) -> History:
+    """Acts as a history of so many users."""
+    return History.of(
+        names or [f"u{number:03d}" for number in range(users)],
+        np.array([a.user for a in acts], np.int64),
+        np.array([a.item for a in acts], np.int32),
+        np.array([ACTS.index(a.kind) for a in acts], np.uint8),
+        np.array([a.ts for a in acts], np.int64),
+        np.array([a.order for a in acts], np.int64),
+        np.array([a.price for a in acts], np.float64),
+        np.array([a.quantity for a in acts], np.float64),
     )
 
 
-def shop(seed: int = 3, users: int = 60, items: int = 40, lines: int = 3_000) -> tuple[Catalogue, History]:
-    """A random shop of 240 days up to NOW in which users keep to a few favourites of their group's half."""
-    random = np.random.default_rng(seed)
-    user = random.integers(users, size=lines)
-    favourite = (user * 7 + random.integers(4, size=lines)) % (items // 2)
-    browsed = random.integers(items // 2, size=lines)
-    item = np.where(random.random(lines) < 0.5, favourite, browsed) + (user % 2) * (items // 2)
-    # Whole hours, so that many lines share an instant and ties are real.
-    ts = NOW - random.integers(1, 240 * 24, size=lines) * (DAY_US // 24)
-    names = np.array([f"u{number:03d}" for number in user])
-    return Catalogue(tuple(f"i{number:04d}" for number in range(items))), History.of(names, item.astype(np.int32), ts)
+def past_of(acts: Sequence[Act], users: int = 1) -> Past:
+    """The past of so many users at NOW."""
+    return Past.of(history_of(acts, users), NOW)
 
 
-def coded(lines: dict[str, Any], moment: int, horizon_days: int = 30) -> tuple[Catalogue, History]:
-    """Purchase lines (user, item, ts in µs) up to the end of the horizon, over the items known before the moment."""
-    user, item = np.asarray(lines["user"], np.str_), np.asarray(lines["item"], np.str_)
-    ts = np.asarray(lines["ts"], np.int64)
-    catalogue = Catalogue.of(item[ts < moment].tolist())
-    codes = catalogue.codes(item.tolist())
-    keep = (codes >= 0) & (ts < moment + horizon_days * DAY_US)
-    return catalogue, History.of(user[keep], codes[keep], ts[keep])
+def ids(items: int) -> tuple[str, ...]:
+    """Item ids in the order of their codes."""
+    return tuple(f"i{number:03d}" for number in range(items))
 
 
-def online_retail_lines(path: Path) -> dict[str, Any]:
-    """Online Retail II, cleaned as the protocol says."""
-    query = """
-        SELECT cast("Customer ID" AS varchar) AS user, StockCode AS item, epoch_us(InvoiceDate) AS ts
-        FROM read_parquet(?)
-        WHERE "Customer ID" IS NOT NULL AND Quantity > 0 AND Price > 0 AND NOT starts_with(Invoice, 'C')
+def plain_shop(items: int, **known: object) -> Shop:
+    """A shop of which nothing is known but what is given: names of attributes and their values an item."""
+    fields = vars(Attributes.unknown(items)) | known
+    return Shop(Catalogue(ids(items)), Attributes(**fields))
+
+
+def rich_shop(seed: int, items: int) -> Shop:
+    """A shop with categories, brands, prices, stock and names, some of each missing."""
+    random = np.random.default_rng([seed, 1])
+    words = ["RED", "BLUE", "LAMP", "BREAD", "APPLE", "OLD", "BIG", "PAINT"]
+    return plain_shop(
+        items,
+        categories=CATEGORIES,
+        category=random.integers(-1, len(CATEGORIES), items).astype(np.int32),
+        brands=BRANDS,
+        brand=random.integers(-1, len(BRANDS), items).astype(np.int32),
+        price=np.where(random.random(items) < 0.1, np.nan, np.round(random.uniform(1, 20, items), 2)),
+        in_stock=random.random(items) < 0.85,
+        names=tuple("" if random.random() < 0.1 else " ".join(random.choice(words, 2)) for _ in range(items)),
+    )
+
+
+def random_acts(seed: int, users: int, items: int, lines: int = 1_500, later: float = 0.0) -> list[Act]:
+    """Acts of all kinds in 400 days before NOW and some `later`; many share an instant, and some users do nothing.
+
+    Of every ten users one does nothing, one buys nothing, one is new. Some acts are of the last two hours.
     """
-    with duckdb.connect() as connection:
-        return dict(connection.execute(query, [str(path)]).fetchnumpy())
+    random = np.random.default_rng(seed)
+    out = []
+    shares = np.array([0.45, 0.1, 0.05, 0.25, 0.05, 0.03, 0.04, 0.03])
+    kinds = random.choice(len(ACTS), lines, p=shares / shares.sum())
+    for number in range(lines):
+        user = int(random.integers(users))
+        kind = ACTS[kinds[number]]
+        if user % 10 == 9 or (user % 10 == 8 and kind in ("purchase", "refund")):
+            continue
+        # Steps of seven minutes: instants coincide, and no pause is exactly half an hour.
+        roll = random.random()
+        step = int(random.integers(1, 18 if roll < 0.08 else 205 if roll < 0.16 else 400 * 205))
+        step -= round(later * 205) if roll >= 0.16 else 0
+        if user % 10 == 7 and step > 60 * 205:
+            continue
+        favourite = (user * 7 + int(random.integers(5))) % items
+        item = favourite if random.random() < 0.5 else int(random.integers(items))
+        order = int(random.integers(1, 4)) + 10 * (step // 200) if random.random() < 0.7 else 0
+        price = float(np.round(random.uniform(1, 20), 2)) if random.random() < 0.9 else float("nan")
+        out.append(Act(user, kind, item, NOW - step * 7 * 60_000_000, order, price, float(random.integers(1, 4))))
+        if kind == "purchase" and random.random() < 0.5:
+            out.append(out[-1]._replace(item=(item ^ 1) % items))  # even items go with the odd ones after them
+    return out
+
+
+def fitted(shop: Shop, acts: History, seed: int = 1, as_of: int = NOW) -> Recommender:
+    """A recommender of everything before a moment, its rankers taught by the 60 days before it."""
+    earlier = as_of - 60 * DAY_US
+    first = fit_unranked(acts.before(earlier), shop, earlier, HEADS_SMALL, shipped(), seed)
+    one = lesson(first, acts.before(as_of), 60)
+    blends, _ = searched_blends([one], RANKER_SMALL)
+    rows = {aim: [found] for aim in AIMS if (found := rows_of(one, blends, aim, RANKER_SMALL, seed)) is not None}
+    model = fit_unranked(acts.before(as_of), shop, as_of, HEADS_SMALL, shipped(), seed)
+    return with_rankers(model, blends, rows, RANKER_SMALL, seed)
+
+
+def bits(values: NDArray[np.floating]) -> bytes:
+    """All bits of an array, for comparisons that no rounding may pass."""
+    return np.ascontiguousarray(values).tobytes()
