@@ -284,8 +284,10 @@ def fit_welcome(bought: Bought, items: int, settings: HeadSettings) -> Welcome:
     first = (bought.rank == orders - 1) & (bought.age < settings.welcome_days)
     began = np.bincount(bought.item[first], minlength=items)
     stayed = np.bincount(bought.item[first & (orders > 1)], minlength=items)
+    lately = first & (bought.age < settings.popular_days)
+    counts = (np.bincount(bought.item[lately], minlength=items), began, stayed)
     recent = _buyers(bought, items, 0, settings.popular_days)
-    return Welcome(recent, began.astype(np.int32), stayed.astype(np.int32))
+    return Welcome(recent, *(count.astype(np.int32) for count in counts))
 
 
 def _share_of_category(bought: Bought, shop: Shop) -> NDArray[np.float32]:

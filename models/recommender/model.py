@@ -346,7 +346,7 @@ class Recommender:
 
 _BY_ITEM = frozenset(
     ("item_factors", "offsets", "item_offsets", "orders", "recent", "ever", "week", "usual", "began", "stayed", "share")
-) | {"interval", "again"}
+) | {"interval", "again", "first"}
 _LINKED = (
     ("offsets", "neighbours", "strength"),
     ("word_offsets", "word_neighbours", "word_strength"),

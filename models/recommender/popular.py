@@ -15,6 +15,8 @@ from models.recommender.catalogue import Tables
 from models.recommender.heads import Facts, Phrase, Scores, Shop, same_for_all
 from models.recommender.past import Floats, Ints, Past
 
+DRAWN = 200.0  # newcomers that the shop's share of those who stay weighs as much as
+
 
 @dataclass(frozen=True)
 class Popular:
@@ -105,22 +107,27 @@ class Trending:
 
 @dataclass(frozen=True)
 class Welcome:
-    """What many buy at present, and newcomers stay with.
+    """What many buy at present, newcomers above all, and stay with.
 
-    recent: int32[items], recent buyers. began, stayed: int32[items], newcomers who began with each item, and how many
-    of them ordered again.
+    recent, first: int32[items], recent buyers, and those of them whose first order it was in. began, stayed:
+    int32[items], newcomers of a longer time who began with each item, and how many of them ordered again.
     """
 
     recent: NDArray[np.int32]
+    first: NDArray[np.int32]
     began: NDArray[np.int32]
     stayed: NDArray[np.int32]
     name: ClassVar[str] = "welcome"
 
     def scores(self, past: Past, shop: Shop) -> Scores:
-        """Recent buyers × the share of those who began with it and ordered again, drawn towards the shop's."""
+        """(Share of recent buyers + share of recent newcomers) × the share of who began with it and ordered again.
+
+        The latter is drawn towards the shop's.
+        """
         usual = self.stayed.sum() / max(int(self.began.sum()), 1)
-        share = (self.stayed + 20 * usual) / (self.began + 20)
-        return same_for_all(past, (self.recent * share).astype(np.float32))
+        stays = (self.stayed + DRAWN * usual) / (self.began + DRAWN)
+        bought = self.recent / max(int(self.recent.sum()), 1) + self.first / max(int(self.first.sum()), 1)
+        return same_for_all(past, (bought * stays).astype(np.float32))
 
     def evidence(self, past: Past, shop: Shop, user: Ints, item: Ints) -> list[Phrase]:
         """How many bought it lately; of the newcomers among them, how many stayed."""
@@ -137,9 +144,9 @@ class Welcome:
 
     def tables(self) -> Tables:
         """The counts."""
-        return {"recent": self.recent, "began": self.began, "stayed": self.stayed}
+        return {"recent": self.recent, "first": self.first, "began": self.began, "stayed": self.stayed}
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any], tables: Tables) -> "Welcome":
         """The head that was saved."""
-        return cls(tables["recent"], tables["began"], tables["stayed"])
+        return cls(tables["recent"], tables["first"], tables["began"], tables["stayed"])

@@ -187,7 +187,7 @@ def test_strangers_get_what_good_newcomers_began_with_and_it_says_so(
 ) -> None:
     items = len(cross_sell_run.model.catalogue)
     ranks = np.arange(items, dtype=np.int32)
-    began = Welcome(ranks, ranks, ranks // 2)
+    began = Welcome(ranks, ranks, ranks, ranks // 2)
     model = replace(cross_sell_run.model, heads={**cross_sell_run.model.heads, "welcome": began})
     codes = CatalogueCodes(shop, model).of_store
     asked = ["nobody", "only a message", "u3", "someone else"]

@@ -23,7 +23,7 @@ def row(user: str, kind: str, item: str | None, days: float, **more: Any) -> dic
 
 
 ROWS: list[dict[str, Any]] = [
-    row("ann", "purchase", "pear", 9, price=2.0, quantity=3, order_id="o1"),
+    row("ann", "purchase", "pear", 9, price=4.0, quantity=3, order_id="o1"),
     row("ann", "purchase", "fig", 9, amount=6.0, quantity=4, order_id="o1"),
     row("ann", "purchase", "pear", 5, price=2.5, order_id="o2"),
     row("bob", "purchase", "pear", 5, price=3.0),
@@ -63,7 +63,7 @@ def test_acts_are_the_rows_on_items_that_tell_of_a_liking_or_not(tmp_path: Path)
     )
     by_price = {(a["user"], a["item"], a["price"]): a["quantity"] for a in found if a["kind"] == "purchase"}
     assert by_price == {
-        ("ann", "pear", 2.0): 3,
+        ("ann", "pear", 4.0): 3,
         ("ann", "pear", 2.5): 1,
         ("ann", "fig", 1.5): 4,
         ("bob", "pear", 3.0): 1,
@@ -88,7 +88,7 @@ def test_the_shop_is_what_was_touched_before_the_moment(tmp_path: Path) -> None:
     assert len(past.item) == 7
     early, _ = shop_at(store, acts, texts, AS_OF - 6 * DAY_US)
     assert early.catalogue.ids == ("fig", "pear")
-    assert early.attributes.price.tolist() == [1.5, 2.0]
+    assert early.attributes.price.tolist() == [1.5, 4.0]
     later = later_in(acts, shop, texts)
     assert [shop.catalogue.ids[code] for code in later.only(later.ts >= AS_OF).item] == ["pear"]  # kiwi is not known
 

@@ -131,3 +131,22 @@ def test_too_short_a_log_and_too_few_users_are_told(shop: Store, tmp_path: Path)
 
 def test_evaluate_is_a_mean_over_users() -> None:
     assert evaluate({0: [1], 1: [2]}, {0: [1], 1: [1]}).recall == 0.5
+
+
+def test_a_tested_model_knows_nothing_of_the_outcome_it_is_tested_on(
+    cross_sell_run: CrossSellRun, tmp_path: Path
+) -> None:
+    """Other purchases after the test's moment change its lists' figures, but neither its blend nor its ranker."""
+    (result,) = cross_sell_run.backtest
+    log = shop_log()
+    late = (as_micros(log["ts"]) >= result.as_of) & (log["kind"] == "purchase").to_numpy()
+    random = np.random.default_rng(1)
+    moved = log["item_id"].to_numpy().copy()
+    moved[late] = random.permutation(moved[late])
+    (other,) = trained_cross_sell(ingested(log.assign(item_id=moved), tmp_path / "store")).backtest
+    assert other.scores != result.scores
+    assert other.model.blends == result.model.blends
+    shared = other.model.rankers.keys() & result.model.rankers.keys()
+    assert shared  # an aim whose ranker lost to the blend has none
+    for aim in shared:
+        assert other.model.rankers[aim].text == result.model.rankers[aim].text

@@ -186,14 +186,16 @@ def test_popular_trending_and_welcome(model: Recommender, mine: list[list[Act]])
     assert popular.ever.tolist() == buyers_between(mine, 0, math.inf)
     assert trending.week.tolist() == new_between(mine, 0, 7)
     assert trending.usual.tolist() == [n / 4 for n in new_between(mine, 7, 35)]
-    began, stayed = [0] * ITEMS, [0] * ITEMS
+    first, began, stayed = [0] * ITEMS, [0] * ITEMS, [0] * ITEMS
     for one in mine:
         orders = twins.orders(one)
         for entry in twins.entries(one):
             if entry.order == orders[-1][1] and entry.age < SETTINGS.welcome_days:
                 began[entry.item] += 1
                 stayed[entry.item] += len(orders) > 1
+                first[entry.item] += entry.age < SETTINGS.popular_days
     assert (welcome.began.tolist(), welcome.stayed.tolist()) == (began, stayed)
+    assert (welcome.recent.tolist(), welcome.first.tolist()) == (popular.recent.tolist(), first)
     assert sum(began) > 3
 
 

@@ -11,7 +11,7 @@ import pytest
 from features.errors import UserError
 from models.recommender import MODES, Ask, Catalogue, Filter, Recommender
 from models.recommender.ask import MOST_TO_WIN_BACK
-from models.recommender.repeat import DURABLE, JUST, NOT_YET
+from models.recommender.repeat import DURABLE, HOURS, JUST, NOT_YET
 from models.recommender.tastes import STEP
 from tests.models.recommender import twins
 from tests.models.recommender.support import (
@@ -71,6 +71,7 @@ def test_a_staple_just_bought_is_not_offered_again_until_half_its_interval_is_ov
     today = [*every, act("purchase", 3, 0.1)]
     assert 3 in everything(model, every, mode="repeat")
     assert 3 not in everything(model, today, mode="repeat")
+    assert 3 not in everything(model, today, mode="all")  # nor anything within hours
 
 
 def test_a_durable_just_bought_is_not_offered_at_once(model: Recommender) -> None:
@@ -295,7 +296,8 @@ class Checker:
     @cached_property
     def enough(self) -> set[int]:
         again = self.model.heads["repeat"].tables()["again"]
-        return {i for i, some in self.own.items() if again[i] < DURABLE and some[-1].age < JUST}
+        newest = {i: some[-1].age for i, some in self.own.items()}
+        return {i for i, age in newest.items() if age < HOURS or (again[i] < DURABLE and age < JUST)}
 
     def due(self, item: int) -> bool:
         """May it be bought again by now?"""

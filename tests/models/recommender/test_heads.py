@@ -12,7 +12,7 @@ from models.recommender.heads import Head, Phrase, Shop
 from models.recommender.links import Links
 from models.recommender.past import Past
 from models.recommender.popular import Popular, Trending, Welcome
-from models.recommender.repeat import DURABLE, JUST, Repeat
+from models.recommender.repeat import DURABLE, HOURS, JUST, Repeat
 from models.recommender.session import Session
 from models.recommender.similar_als import SimilarAls
 from models.recommender.similar_items import SimilarItems
@@ -114,9 +114,11 @@ def test_too_early_is_before_half_the_interval(days, interval, early):
         ((JUST + 0.1,), 0.01, False),
         ((JUST - 0.1,), DURABLE, False),
         ((900, 1), 0.01, True),
+        ((HOURS * 0.9,), 0.5, True),
+        ((HOURS * 1.1,), 0.5, False),
     ],
 )
-def test_who_has_just_bought_a_durable_has_had_enough(days, again, enough):
+def test_who_has_just_bought_has_had_enough_of_a_durable_for_longer(days, again, enough):
     user, item = repeat(again=again).had_enough(past_of([act("purchase", 1, day) for day in days]))
     assert (user.tolist(), item.tolist()) == (([0], [1]) if enough else ([], []))
 
@@ -327,13 +329,12 @@ def test_trending_and_welcome():
     rising = Trending(np.array([3, 0, 1, 0, 0], np.float32), np.array([0.5, 0, 2, 0, 0], np.float32))
     assert scores(rising, past_of([], users=2)) == [[3, 0, 1, 0, 0]] * 2
     assert say(rising, past_of([]), 0) == "rising: 3 new buyers in a week, usually 0.5"
-    began = Welcome(
-        np.array([12, 11, 3, 20, 1], np.int32),
-        np.array([10, 10, 0, 20, 0], np.int32),
-        np.array([8, 0, 0, 8, 0], np.int32),
-    )
+    recent, first, started = np.array([12, 11, 3, 20, 4]), np.array([2, 0, 0, 8, 0]), np.array([10, 10, 0, 20, 0])
+    counts = (recent, first, started, np.array([8, 0, 0, 8, 0]))
+    began = Welcome(*(count.astype(np.int32) for count in counts))
     usual = 16 / 40
-    expected = [12 * (8 + 20 * usual) / 30, 11 * 20 * usual / 30, 3 * usual, 20 * (8 + 20 * usual) / 40, usual]
+    stays = [(8 + 200 * usual) / 210, 200 * usual / 210, usual, (8 + 200 * usual) / 220, usual]
+    expected = (recent / 50 + first / 10) * stays
     assert scores(began, past_of([])) == [pytest.approx(expected)]
     assert say(began, past_of([]), 0) == "10 newcomers began with it, 8 of them ordered again"
     assert say(began, past_of([]), 2) == "bought by 3 shoppers lately"

@@ -192,21 +192,21 @@ def test_what_a_phone_looked_at_counts_for_the_household_after_login(
 
     now = Past.of(after, AS_OF).now
     assert set(now.item.tolist()) == looked
-    (one,), (other,) = (
-        recommend_answers(
-            s.timeline_of([user]), AS_OF, model, CatalogueCodes(s, model).of_store, Ask("cross_sell", k=200)
+    with_views = joined_views(before, stranger)
+    for name in ("similar_items", "similar_als"):
+        found, as_one, without = (
+            model.heads[name].scores(Past.of(history, AS_OF), model.shop) for history in (after, with_views, before)
         )
-        for s in (shop, store)
-    )
-    scores = [{item.item_id: item.score for item in answer.items} for answer in (one, other)]
-    assert scores[0] != scores[1]
-    expected = replace_with_views(before, stranger)
-    assert asked(model, expected, Ask("cross_sell", k=200)) == [
-        {int(code) for code in model.catalogue.codes([item.item_id for item in other.items])}
-    ]
+        assert found.tobytes() == as_one.tobytes()
+        assert (found != without).any()
+    ask = Ask("cross_sell", k=200)
+    (answer,) = recommend_answers(store.timeline_of([user]), AS_OF, model, CatalogueCodes(store, model).of_store, ask)
+    (expected,) = model.recommend(with_views, AS_OF, ask)
+    assert [item.item_id for item in answer.items] == [model.catalogue.ids[pick.item] for pick in expected]
+    assert [item.score for item in answer.items] == [pick.score for pick in expected]
 
 
-def replace_with_views(before: History, views: History) -> History:
+def joined_views(before: History, views: History) -> History:
     """The user's acts and those of the device as one user's."""
     both = {
         name: np.concatenate([getattr(part, name) for part in (before, views)])
