@@ -210,7 +210,8 @@ def cold_starts(result: MomentResult, store: Store) -> dict[str, Any]:
             none = np.zeros(0, np.int64)
             names = [f"new {number}" for number in range(len(wanted))]
             history = History.of(names, none, none.astype(np.int32), none.astype(np.uint8), none)
-        lists = [[pick.item for pick in picks] for picks in model.recommend(history, one.as_of, Ask("all", K))]
+        ask = Ask("all" if known else "welcome", K)  # as `models.answers` has it for strangers
+        lists = [[pick.item for pick in picks] for picks in model.recommend(history, one.as_of, ask)]
         numbered = dict(enumerate(wanted))
         ours = figures_by_user(dict(enumerate(lists)), numbered, K)[:, 0]
         theirs = figures_by_user(dict.fromkeys(numbered, same), numbered, K)[:, 0]
