@@ -17,7 +17,7 @@ demo: .venv/.installed
 	$(BIN)/ebbtide demo
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv/.installed
 	$(BIN)/python -m pytest -m slow -rs

@@ -302,12 +302,12 @@ def _suggested(model: Recommender, anchor: int, as_of: int) -> list[int]:
 
 
 def _strongest_pairs(model: Recommender, head: Complement) -> list[dict[str, Any]]:
-    """20 pairs by lift among those with at least 20 common orders, no item twice."""
+    """20 pairs by lift among those with at least 15 common orders, no item twice."""
     links = head.links
     source = np.repeat(np.arange(len(model.catalogue)), np.diff(links.offsets))
     known = [head.support(int(item), place) for place, item in enumerate(source.tolist())]
     both, lift = np.array(known).T
-    rows = np.flatnonzero((both >= 20) & (source < links.neighbours))
+    rows = np.flatnonzero((both >= 15) & (source < links.neighbours))
     out: list[dict[str, Any]] = []
     used: set[int] = set()
     for row in rows[np.argsort(-lift[rows], kind="stable")].tolist():

@@ -25,7 +25,7 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
 
     def record(**counts: object) -> None:
         for name, count in counts.items():
-            record_property(name, count)
+            record_property(name, str(count))  # workers of a parallel run tell each other plain values only
         print(*(f"{name}={count:,}" if isinstance(count, int) else f"{name}={count}" for name, count in counts.items()))
 
     return record
