@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.recommender.ask import Ask, aim_of
-from models.recommender.history import CART, MESSAGE, SHOWN
+from models.recommender.history import CART, DAY_US, MESSAGE, SHOWN
+from models.recommender.inputs import prices
 from models.recommender.past import Past
 from models.recommender.repeat import DURABLE, Repeat
 from models.recommender.tastes import STEP, Upgrade, liking_by_category
@@ -76,7 +77,7 @@ def _untried(model: Recommender, past: Past) -> Mask:
 
 def _new_since(model: Recommender, past: Past, may: Mask, ask: Ask) -> None:
     """Of what may be shown, leave only what is newer than each user's last order, where that is enough."""
-    age = model.table.column("age") + (past.as_of - model.as_of) / 86_400e6
+    age = model.table.column("age") + (past.as_of - model.as_of) / DAY_US
     ages = np.append(past.bought.order_age, np.inf)
     last = ages[np.where(past.bought.orders > 0, past.bought.order_offsets[:-1], -1)]
     for row, since in enumerate(last.tolist()):
@@ -104,8 +105,6 @@ def _not_in_cart(past: Past, may: Mask) -> None:
 
 
 def _in_scene(model: Recommender, past: Past, name: str, own: Mask, may: Mask) -> None:
-    from models.recommender.inputs import prices
-
     scene = model.scenes[name]
     price = model.shop.attributes.price
     median = float(np.nanmedian(price)) if np.isfinite(price).any() else np.nan

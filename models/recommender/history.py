@@ -134,15 +134,6 @@ class History:
         ids = [self.user_ids[row] for row in chosen.tolist()]
         return History(ids, offsets, **{name: getattr(self, name)[at] for name in _COLUMNS})
 
-    def recoded(self, codes: NDArray[np.int32]) -> "History":
-        """The same acts in the codes of another catalogue; acts on items that it does not know are left out.
-
-        codes: the other's code by this one's; it must keep the order of the items it knows.
-        """
-        item = codes[self.item]
-        kept = self.only(item >= 0)
-        return History(kept.user_ids, kept.offsets, item[item >= 0], *(getattr(kept, n) for n in _COLUMNS[1:]))
-
 
 _COLUMNS = tuple(field.name for field in fields(History) if field.name not in ("user_ids", "offsets"))
 

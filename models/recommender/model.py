@@ -181,7 +181,7 @@ class Recommender:
         ranker = self.rankers.get(aim)
         if ranker is not None:
             learned = ranker.scores(self.rows(found, ranker.names)[1])
-            # The ranker has seen only users who bought: the others keep the blend's order, below 1 like a probability.
+            # The ranker has seen only users who bought: the others keep the blend's order, below 1 as well.
             has = (found.past.bought.orders > 0)[found.user]
             score = np.where(has, learned, score / (1.0 + score))
         if ask.mode in LED_BY:

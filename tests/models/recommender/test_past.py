@@ -157,7 +157,7 @@ def test_some_users_are_as_in_the_whole():
     assert some.history.user_ids == ["u007", "u003", "u019", "u009", "u003"]
 
 
-def test_histories_are_cut_joined_and_recoded():
+def test_histories_are_cut_and_joined():
     history = history_of(random_acts(7, USERS, ITEMS), USERS)
     halves = [history.some(range(12)), history.some(range(12, USERS))]
     assert vars(joined(halves)).keys() == vars(history).keys()
@@ -166,10 +166,6 @@ def test_histories_are_cut_joined_and_recoded():
     first = history.between(NOW - 100 * DAY_US, NOW - 50 * DAY_US)
     assert (first.ts.min() >= NOW - 100 * DAY_US, first.ts.max() < NOW - 50 * DAY_US) == (True, True)
     assert set(history.purchases().kind) == {ACTS.index("purchase")}
-    codes = np.where(np.arange(ITEMS) % 2 == 0, np.arange(ITEMS) // 2, -1).astype(np.int32)
-    even = history.recoded(codes)
-    assert even.item.tolist() == (history.item[history.item % 2 == 0] // 2).tolist()
-    assert even.ts.tolist() == history.ts[history.item % 2 == 0].tolist()
 
 
 def test_unknown_items_are_left_out_and_wrong_lengths_refused():
