@@ -88,17 +88,21 @@ def ingest_frame(
     *,
     form: str = "parquet",
     items: pd.DataFrame | None = None,
+    users: pd.DataFrame | None = None,
     **options: Any,
 ) -> Ingested:
-    """Write the log beside the store and ingest it."""
+    """Write the log, and the tables given, beside the store and ingest them."""
     folder = store.parent / f"{store.name}-source"
     folder.mkdir(exist_ok=True, parents=True)
     file = write_log(log, folder / f"events.{form}")
-    tables = None
+    tables: list[Path | None] = [None, None]
     if items is not None:
-        tables = folder / "items.csv"
-        items.to_csv(tables, index=False)
-    return ingest(Source(file, tables), store, **{"now": NOW, **options})
+        tables[0] = folder / "items.csv"
+        items.to_csv(tables[0], index=False)
+    if users is not None:
+        tables[1] = folder / "users.parquet"
+        users.to_parquet(tables[1], index=False)
+    return ingest(Source(file, *tables), store, **{"now": NOW, **options})
 
 
 def ingest_rows(rows: Sequence[Mapping[str, Any]], store: Path, **options: Any) -> Ingested:
