@@ -74,14 +74,14 @@ class Section:
     parts: Sequence[Html]
 
 
-def page(title: str, lead: Sequence[Html], sections: Sequence[Section]) -> Html:
-    """The whole page; `lead` stands above the list of sections."""
+def page(title: str, lead: Sequence[Html], sections: Sequence[Section], language: str = "en") -> Html:
+    """The whole page, in a language by its code; `lead` stands above the list of sections."""
     links = "".join(f'<a href="#{escape(s.anchor)}">{escape(s.heading)}</a>' for s in sections)
     body = "".join(
         f'<section id="{escape(s.anchor)}"><h2>{escape(s.heading)}</h2>{"".join(s.parts)}</section>\n' for s in sections
     )
     return Html(
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="{escape(language)}">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{escape(title)}</h1>\n{''.join(lead)}\n<nav>{links}</nav>\n{body}</body>\n</html>\n"

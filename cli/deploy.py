@@ -1,21 +1,35 @@
 """`ebbtide deploy`."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cli.options import DeployedOption, say
 from features.errors import UserError
 
 
-def deploy(deployed: DeployedOption = Path("var/deployed")) -> None:
-    """Put the champions into one bundle and into service.
+def deploy(
+    deployed: DeployedOption = Path("var/deployed"),
+    operations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with any of stages, segments, needs and playbook.toml; without one, that stays as deployed."
+        ),
+    ] = None,
+) -> None:
+    """Put the champions and the operator's tables into one bundle and into service.
 
-    Example: ebbtide deploy
+    Example: ebbtide deploy --operations sources/her_shop
     """
     from models.bundle import Bundle, combine, open_bundle
     from models.bundle import deploy as make_current
+    from models.operations import PART, Operations, changed, shipped_texts
     from training.promotion import bundle_of, champion
     from training.tracking import CHURN, CROSS_SELL, connect
 
+    base = _deployed_texts(deployed) or shipped_texts()
+    tables, given = (Operations.of_texts(base), []) if operations is None else changed(base, operations)
     client = connect()
     champions = [version for name in (CHURN, CROSS_SELL) if (version := champion(client, name)) is not None]
     if not champions:
@@ -25,6 +39,20 @@ def deploy(deployed: DeployedOption = Path("var/deployed")) -> None:
         bundle = open_bundle(bundle_of(version))
         parts |= {part: (bundle, {"model": f"{version.name}/{version.version}"}) for part in bundle.parts}
     deployed.mkdir(parents=True, exist_ok=True)
-    folder = combine(deployed, parts)
+    folder = combine(deployed, parts, {PART: ({}, tables.write)})
     make_current(folder, deployed)
     say(f"deployed {', '.join(f'{v.name}/{v.version}' for v in champions)} as {folder}")
+    changes = [name for name, text in tables.texts.items() if text != base[name]]
+    if operations is not None:
+        say(f"read {', '.join(given)} from {operations}; changed: {', '.join(changes) or 'nothing'}")
+
+
+def _deployed_texts(root: Path) -> dict[str, str] | None:
+    """The operator's tables in force, if something whole is deployed there."""
+    from models.bundle import BundleError, deployed, open_bundle
+    from models.operations import texts_of
+
+    try:
+        return texts_of(open_bundle(deployed(root)))
+    except BundleError:
+        return None

@@ -24,6 +24,7 @@ console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the event store.")]
 AsOfOption = Annotated[str, typer.Option("--as-of", help="The moment: an ISO date or time, UTC without a zone.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Parquet file to write.")]
+TableOutOption = Annotated[Path, typer.Option("--out", help="CSV or Parquet file to write.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="models:/NAME/VERSION or models:/NAME@ALIAS; without it the champion.")
 ]

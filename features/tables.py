@@ -6,7 +6,8 @@ another part of the file must have.
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,9 +17,11 @@ from features.errors import UserError
 
 Place = tuple[str | int, ...]  # keys, and numbers of the elements of lists from 0
 T = TypeVar("T", bound="Table")
+Also = Callable[[T], Iterable[tuple[Place, str]]]
 
 _HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_OPEN = re.compile(r"=\s*\[\s*(#.*)?$")  # a list whose elements stand on the lines below
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 
 
@@ -32,8 +35,11 @@ class Table(BaseModel):
         yield from ()
 
 
-def read_table(path: Path, model: type[T]) -> T:
+def read_table(path: Path, model: type[T], also: Also[T] | None = None) -> T:
     """What the file says.
+
+    Args:
+        also: further problems of the table, such as names that another file must have.
 
     Raises:
         UserError: it cannot be read, or something in it is wrong: `file:line: what is wrong; the valid words`.
@@ -42,10 +48,10 @@ def read_table(path: Path, model: type[T]) -> T:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    return parse_table(text, model, path)
+    return parse_table(text, model, path, also)
 
 
-def parse_table(text: str, model: type[T], path: Path | str) -> T:
+def parse_table(text: str, model: type[T], path: Path | str, also: Also[T] | None = None) -> T:
     """The same of a text; `path` is what errors call it."""
     try:
         given = tomllib.loads(text)
@@ -54,10 +60,10 @@ def parse_table(text: str, model: type[T], path: Path | str) -> T:
     try:
         table = model.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        place: Place = tuple(part for part in first["loc"] if not str(part).startswith("function-"))
+        first = min(error.errors(), key=lambda e: e["type"] == "missing")  # what is mistyped is missing too
+        place: Place = tuple(p for p in first["loc"] if p != "[key]" and not str(p).startswith("function-"))
         raise UserError(f"{path}:{_line(text, place)}: {_said(given, place)} {_wrong(model, place, first)}") from None
-    for place, wrong in table.problems():
+    for place, wrong in chain(table.problems(), also(table) if also else ()):
         raise UserError(f"{path}:{_line(text, place)}: {_said(given, place)} {wrong}")
     return table
 
@@ -119,12 +125,18 @@ def _line(text: str, place: Place) -> int:
 
 
 def _lines(text: str) -> dict[Place, int]:
-    """Line by place, of what stands at the beginning of lines."""
+    """Line by place, of what stands at the beginning of lines; also tables in braces in a list, one a line."""
     out: dict[Place, int] = {}
     counts: dict[Place, int] = {}
     table: Place = ()
+    within: Place = ()  # the list in brackets that has begun on an earlier line
     for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
+        if within:
+            if line.lstrip().startswith("{"):
+                counts[within] = counts.get(within, -1) + 1
+                out[(*within, counts[within])] = number
+            within = () if line.lstrip().startswith("]") else within
+        elif header := _HEADER.match(line):
             *parents, last = _parts(header.group(2))
             table = (*_resolved(parents, counts), last)
             if header.group(1) == "[[":
@@ -132,7 +144,9 @@ def _lines(text: str) -> dict[Place, int]:
                 table = (*table, counts[table])
             out.setdefault(table, number)
         elif key := _KEY.match(line):
-            out.setdefault((*table, *_parts(key.group(1))), number)
+            place = (*table, *_parts(key.group(1)))
+            out.setdefault(place, number)
+            within = place if _OPEN.search(line) else ()
     return out
 
 

@@ -150,7 +150,7 @@ def churn_answers(
     return [
         ChurnAnswer(
             user_id,
-            _status(moment.present[i], scored[i]),
+            status_of(moment.present[i], scored[i]),
             float(probability[i]),
             risks[i],
             *(next(told) if scored[i] else (None, None, None, None, [])),
@@ -215,7 +215,7 @@ def recommend_answers(
     words, ids = load_words(language), recommender.catalogue.ids
     out = []
     for user, found in enumerate(_found(recommender, history, as_of, ask, interested)):
-        user_id, status = str(history.user_ids[user]), _status(bool(present[user]), bool(interested[user]))
+        user_id, status = str(history.user_ids[user]), status_of(bool(present[user]), bool(interested[user]))
         drawn = None if explore is None else draw(len(found), ask.most, explore, user_id, as_of)
         items = [Item(ids[s.item], s.score, s.head, words.offer(*s.phrase)) for s in found]
         if drawn is not None:
@@ -251,7 +251,8 @@ def _bundle(recommender: Recommender, ask: Ask, found: list[Item]) -> Bundle | N
     return Bundle(items, round(price, 2), round(price * ask.discount, 2))
 
 
-def _status(seen: bool, enough: bool) -> Status:
+def status_of(seen: bool, enough: bool) -> Status:
+    """Of a user of whom some event is known, and enough for an answer."""
     return "ok" if enough else "too_little_history" if seen else "unknown_user"
 
 

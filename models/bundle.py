@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from features.durable import replace, sync
@@ -103,8 +104,16 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, f"sha256:{digest}", manifest["parts"])
 
 
-def combine(parent: Path, sources: Mapping[str, tuple[Bundle, Mapping[str, Any]]]) -> Path:
-    """One bundle of parts taken from several; each part's description is extended by the mapping given with it."""
+def combine(
+    parent: Path,
+    sources: Mapping[str, tuple[Bundle, Mapping[str, Any]]],
+    more: Mapping[str, tuple[Mapping[str, Any], WritePart]] = MappingProxyType({}),
+) -> Path:
+    """One bundle of parts taken from several; each part's description is extended by the mapping given with it.
+
+    Args:
+        more: parts that are written anew, as in `write_bundle`.
+    """
 
     def copy(bundle: Bundle, name: str) -> WritePart:
         def write(folder: Path) -> None:
@@ -112,10 +121,8 @@ def combine(parent: Path, sources: Mapping[str, tuple[Bundle, Mapping[str, Any]]
 
         return write
 
-    return write_bundle(
-        parent,
-        {name: ({**bundle.parts[name], **more}, copy(bundle, name)) for name, (bundle, more) in sources.items()},
-    )
+    taken = {name: ({**bundle.parts[name], **about}, copy(bundle, name)) for name, (bundle, about) in sources.items()}
+    return write_bundle(parent, {**taken, **more})
 
 
 def deploy(bundle: Path, root: Path) -> None:

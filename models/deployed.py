@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import churn
+from features.audience.learn import Learned, learn
+from features.events.store import Store
+from models import audience, churn, operations
 from models.bundle import Bundle, BundleError, deployed, open_bundle
 from models.churn import ChurnModel
+from models.operations import Operations
 from models.recommender import Recommender
 
 CROSS_SELL = "cross_sell"
@@ -13,11 +16,13 @@ CROSS_SELL = "cross_sell"
 
 @dataclass(frozen=True)
 class Deployed:
-    """The models of one bundle; a part that it lacks is None."""
+    """The models of one bundle, what was learned of the shop, and what operators decide; None: it lacks that part."""
 
     bundle: Bundle
     churn: ChurnModel | None
     recommender: Recommender | None
+    learned: Learned | None = None
+    operations: Operations | None = None
 
     def name(self, part: str) -> str:
         """Registered name and version of a part's model, such as `ebbtide-churn/7`."""
@@ -32,7 +37,10 @@ def load_bundle(path: Path) -> Deployed:
     """
     bundle = open_bundle(path)
     model = churn.load(bundle) if churn.PART in bundle.parts else None
-    return Deployed(bundle, model, load_recommender(bundle) if CROSS_SELL in bundle.parts else None)
+    recommender = load_recommender(bundle) if CROSS_SELL in bundle.parts else None
+    texts = operations.texts_of(bundle)
+    decided = None if texts is None else Operations.of_texts(texts)
+    return Deployed(bundle, model, recommender, audience.load(bundle), decided)
 
 
 def load_current(root: Path) -> Deployed:
@@ -48,3 +56,18 @@ def load_recommender(bundle: Bundle) -> Recommender:
         return Recommender.load(bundle.path / CROSS_SELL)
     except ValueError as error:
         raise BundleError(f"{bundle.path}: {error}; train again, promote and deploy") from error
+
+
+def in_force(root: Path, store: Store, as_of: int) -> tuple[Operations, Learned, str]:
+    """The operator's tables, the facts of the shop, and where they are from: the bundle deployed under a folder, else
+    those that come with Ebbtide and what the store tells at a moment (µs).
+
+    Raises:
+        BundleError: what is deployed there is damaged.
+    """
+    if not (root / "current").exists():
+        return operations.shipped(), learn(store, as_of), "learned from the log, with the tables that come with Ebbtide"
+    bundle = open_bundle(deployed(root))
+    texts, learned = operations.texts_of(bundle), audience.load(bundle)
+    tables = operations.shipped() if texts is None else Operations.of_texts(texts)
+    return tables, learned or learn(store, as_of), f"those deployed in {root}"

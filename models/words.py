@@ -78,9 +78,17 @@ class Words:
         """Why an item is offered."""
         return self._filled(self.texts["offers"][name], values, "events")
 
+    def plan(self, name: str, values: Mapping[str, float | str]) -> str:
+        """A part of why a user is contacted."""
+        return self._filled(self.texts["plan"][name], values, "events")
+
     def answer(self, said: str) -> str:
         """What a survey answer says."""
         return str(self.texts["answers"][said])
+
+    def filled(self, text: str, values: Mapping[str, float | str]) -> str:
+        """A text of another file with its holes filled in, by the rules of this one's."""
+        return self._filled(text, values, "events")
 
     def _filled(self, text: str, values: Mapping[str, float | str], unit: str) -> str:
         def fill(hole: re.Match[str]) -> str:

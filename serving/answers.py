@@ -7,14 +7,19 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from features.audience.persona import personas
 from features.errors import UserError
 from features.events.store import Store
+from models import audience
 from models import churn as churn_model
 from models.answers import CatalogueCodes, ChurnQuestion, churn_answers, recommend_answers
+from models.decisions import Operator
 from models.deployed import CROSS_SELL, Deployed
+from models.persona_words import persona_text
 from serving.exposures import Exposing, Given
-from serving.guard import Refused
+from serving.guard import Method, Refused
 from serving.schemas import ChurnRequest, ChurnResponse, RecommendRequest, RecommendResponse, iso
+from serving.user_schemas import DecideRequest, DecideResponse, UserRequest, UserResponse
 from serving.users import moment_of, timeline_of
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -35,6 +40,11 @@ class Held:
     exposing: Exposing | None = None
 
     @cached_property
+    def operator(self) -> Operator:
+        """Who decides what to do with users."""
+        return Operator(self.store, self.deployed)
+
+    @cached_property
     def codes(self) -> CatalogueCodes:
         """The recommender's codes of the store's items."""
         assert self.deployed.recommender is not None
@@ -42,8 +52,11 @@ class Held:
 
     def answer(self, part: str, as_of: int, results: Any) -> dict[str, Any]:
         """Results, and whose they are."""
-        named = {"model": self.deployed.name(part), "bundle": self.deployed.bundle.digest, "as_of": iso(as_of)}
-        return {**named, "results": results}
+        return {**self.named(part, as_of), "results": results}
+
+    def named(self, part: str, as_of: int) -> dict[str, Any]:
+        """Whose an answer is."""
+        return {"model": self.deployed.name(part), "bundle": self.deployed.bundle.digest, "as_of": iso(as_of)}
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ class Endpoint(Generic[Request]):
     request: type[Request]
     response: type[BaseModel]
     answer: Callable[[Request, Held], BaseModel]
+    method: Method = "POST"
 
     def __call__(self, body: bytes, held: Held) -> bytes:
         """JSON to JSON.
@@ -104,6 +118,37 @@ def recommend(request: RecommendRequest, held: Held, shown: bool = True) -> Reco
     return RecommendResponse.model_validate(held.answer(CROSS_SELL, as_of, results))
 
 
+def decide(request: DecideRequest, held: Held) -> DecideResponse:
+    """What to do with each user now: one contact or none, by the playbook, as `ebbtide plan` has it."""
+    operator = _operator(held)
+    timeline, sent = timeline_of(request.users, held.store)
+    as_of = moment_of(request.as_of, held.as_of)
+    results = operator.decide(timeline, as_of, request.language, sent=sent, explain=request.explain)
+    return DecideResponse.model_validate(held.answer(audience.PART, as_of, results))
+
+
+def user(request: UserRequest, held: Held) -> UserResponse:
+    """Who a user is: stage, segment, needs, risk and cause, and what they like, pay and do, by month and year."""
+    operator = _operator(held)
+    timeline = held.store.timeline_of([request.id])
+    as_of = moment_of(request.as_of, held.as_of)
+    profile = operator.audience.profiles(timeline, as_of, request.language)[0]
+    if profile.stage == audience.UNKNOWN:
+        raise Refused(404, "unknown_user", f"nothing is known of {request.id!r} before {iso(as_of)}", "id")
+    persona = personas(timeline, as_of, operator.directory)[0]
+    text = "" if persona is None else persona_text(persona, request.language)
+    told = None if persona is None else persona.to_json()
+    return UserResponse.model_validate(
+        {**held.named(audience.PART, as_of), "profile": profile, "persona": told, "text": text}
+    )
+
+
+def _operator(held: Held) -> Operator:
+    if held.deployed.learned is None or held.deployed.operations is None:
+        raise _not_deployed(held, audience.PART)
+    return held.operator
+
+
 def _not_deployed(held: Held, part: str) -> Refused:
     has = " and ".join(held.deployed.bundle.parts) or "none"
     return Refused(404, "not_deployed", f"the deployed bundle has no {part} model but {has}: promote and deploy one")
@@ -112,4 +157,6 @@ def _not_deployed(held: Held, part: str) -> Refused:
 ENDPOINTS: dict[str, Endpoint[Any]] = {
     "/v1/churn": Endpoint("How likely users are to stop buying", ChurnRequest, ChurnResponse, churn),
     "/v1/recommend": Endpoint("What to offer users next", RecommendRequest, RecommendResponse, recommend),
+    "/v1/decide": Endpoint("What to do with users now", DecideRequest, DecideResponse, decide),
+    "/v1/users": Endpoint("Who a user is", UserRequest, UserResponse, user, "GET"),
 }

@@ -1,9 +1,12 @@
 """The door: reads a request within limits, and gives every error the one form."""
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
@@ -19,6 +22,7 @@ JSON = "application/json"
 log = logging.getLogger("bentoml.ebbtide")
 
 Answer = Callable[[str, bytes], bytes]
+Method = Literal["GET", "POST"]
 
 
 class Refused(Exception):
@@ -37,9 +41,13 @@ class Refused(Exception):
 
 
 class Guard:
-    """An ASGI app that takes POST requests of JSON at `paths`; `answer(path, body)` gives an answer's JSON."""
+    """An ASGI app: `answer(path, body)` gives the JSON of an answer at one of `paths`.
 
-    def __init__(self, paths: Collection[str], answer: Answer) -> None:
+    POST sends the body. GET is of one thing: its path is followed by a slash and an id, and the body is then what id
+    and query string say, as JSON of texts.
+    """
+
+    def __init__(self, paths: Mapping[str, Method], answer: Answer) -> None:
         self._paths, self._answer = paths, answer
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="answer")
         self._busy = 0
@@ -60,22 +68,35 @@ class Guard:
             self._busy -= 1
 
     async def _answered(self, scope: Scope, receive: Receive) -> bytes:
-        path = scope["path"].removeprefix(scope.get("app_root_path", ""))
+        path, about = self._asked(scope["path"].removeprefix(scope.get("app_root_path", "")))
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         self._check(scope["method"], path, headers)
-        body = await _read(receive)
+        body = await _read(receive) if about is None else _query(scope["query_string"], about)
         if len(body) <= LARGEST_AT_ONCE:
             return self._answer(path, body)
         return await asyncio.get_running_loop().run_in_executor(self._beside, self._answer, path, body)
 
+    def _asked(self, path: str) -> tuple[str, str | None]:
+        """Which of the paths a request is for, and of GET which thing."""
+        for known, method in self._paths.items():
+            if path == known and method == "POST":
+                return path, None
+            if method == "GET" and len(path) > len(known) + 1 and path.startswith(f"{known}/"):
+                return known, path[len(known) + 1 :]
+        shown = (known if method == "POST" else f"{known}/ID" for known, method in self._paths.items())
+        raise Refused(404, "not_found", f"there is no {path}; there are {and_(shown)}")
+
     def _check(self, method: str, path: str, headers: MutableMapping[bytes, str]) -> None:
         """Refuse what can be refused before the body is read."""
-        if path not in self._paths:
-            raise Refused(404, "not_found", f"there is no {path}; there are {' and '.join(self._paths)}")
-        if method != "POST":
-            raise Refused(405, "method_not_allowed", f"{path} takes POST, not {method}", headers={"allow": "POST"})
+        allowed = self._paths[path]
+        if method != allowed:
+            raise Refused(
+                405, "method_not_allowed", f"{path} takes {allowed}, not {method}", headers={"allow": allowed}
+            )
         if self._busy > MOST_AT_ONCE:
             raise Refused(503, "busy", "too many requests at a time; try again", headers={"retry-after": "1"})
+        if allowed == "GET":
+            return
         media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
         if media_type != JSON:
             raise Refused(415, "media_type", f"send JSON, with Content-Type: {JSON}, not {media_type or 'none'}")
@@ -83,6 +104,21 @@ class Guard:
             raise Refused(415, "content_encoding", "send the body as it is, without Content-Encoding")
         if int(headers.get(b"content-length", "0")) > LARGEST_BODY:
             raise _too_large()
+
+
+def _query(query: bytes, about: str) -> bytes:
+    """What a GET asks, as JSON; a name that is given twice is refused."""
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    names = [name for name, _ in given]
+    if "id" in names or len(set(names)) < len(names):
+        raise Refused(422, "invalid", "the query string names something twice", max(names, key=names.count))
+    return json.dumps({"id": about, **dict(given)}).encode()
+
+
+def and_(words: Iterable[str]) -> str:
+    """Words in a sentence."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 async def _read(receive: Receive) -> bytes:

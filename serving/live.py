@@ -10,10 +10,11 @@ from typing import Any, Generic, TypeVar
 from features.errors import UserError
 from features.events.store import Store
 from models.deployed import load_current
-from serving.answers import Held, churn, recommend
+from serving.answers import Held, churn, decide, recommend
 from serving.exposures import Exposing
 from serving.schemas import ChurnRequest, RecommendRequest
 from serving.settings import Settings
+from serving.user_schemas import DecideRequest
 
 EVERY = 1.0  # seconds between looks
 
@@ -104,3 +105,5 @@ def try_out(held: Held) -> None:
         churn(ChurnRequest.model_validate({"users": users, "reasons": 1}), held)
     if held.deployed.recommender is not None:
         recommend(RecommendRequest.model_validate({"users": users}), held, shown=False)
+    if held.deployed.learned is not None and held.deployed.operations is not None:
+        decide(DecideRequest.model_validate({"users": users}), held)

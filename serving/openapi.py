@@ -16,7 +16,7 @@ from serving.schemas import ErrorResponse
 
 ERRORS = {
     400: "The body is not JSON.",
-    404: "The deployed bundle has no such model.",
+    404: "The deployed bundle has no such model, or the store no such user.",
     413: "The body is too large.",
     415: "The body is not said to be JSON.",
     422: "A field is missing, unknown or wrong; the message says which.",
@@ -48,9 +48,12 @@ def document(own: Mapping[str, Any], version: str) -> dict[str, Any]:
     """OpenAPI 3.1 of the endpoints and of BentoML's `own` (health, metrics)."""
     models: list[type[BaseModel]] = [ErrorResponse]
     for endpoint in ENDPOINTS.values():
-        models += [endpoint.request, endpoint.response]
+        models += [endpoint.response] if endpoint.method == "GET" else [endpoint.request, endpoint.response]
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-    paths = {path: {"post": _operation(path, endpoint)} for path, endpoint in ENDPOINTS.items()}
+    paths = {
+        path if endpoint.method == "POST" else f"{path}/{{id}}": {endpoint.method.lower(): _operation(path, endpoint)}
+        for path, endpoint in ENDPOINTS.items()
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Ebbtide", "version": version, "description": "What each user will do next, as of a moment."},
@@ -62,14 +65,30 @@ def document(own: Mapping[str, Any], version: str) -> dict[str, Any]:
 
 def _operation(path: str, endpoint: Endpoint[Any]) -> dict[str, Any]:
     errors = {str(status): _content(ErrorResponse, said) for status, said in ERRORS.items()}
+    asked = {"requestBody": {"required": True, **_content(endpoint.request)}}
     return {
         "operationId": path.rsplit("/", 1)[-1],
         "tags": ["Answers"],
         "summary": endpoint.summary,
         "description": endpoint.answer.__doc__,
-        "requestBody": {"required": True, **_content(endpoint.request)},
+        **(asked if endpoint.method == "POST" else {"parameters": _parameters(endpoint.request)}),
         "responses": {"200": _content(endpoint.response, "An answer a user."), **errors},
     }
+
+
+def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """What a GET is asked by: the id in its path, all else in its query string."""
+    fields = model.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "in": "path" if name == "id" else "query",
+            "required": name == "id",
+            "description": field.pop("description", ""),
+            "schema": field,
+        }
+        for name, field in fields.items()
+    ]
 
 
 def _content(model: type[BaseModel], description: str | None = None) -> dict[str, Any]:

@@ -92,7 +92,7 @@ Seconds = Annotated[float, Field(le=LARGEST_INT32 / c.NUMBERS[c.DWELL][0], **_nu
 Count = Annotated[float, Field(le=LARGEST_INT32, **_number)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     """A typing error in a field's name must not pass as its absence."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -101,7 +101,7 @@ class _Strict(BaseModel):
 # ----------------------------------------------------------------------------------------------------- requests
 
 
-class Event(_Strict):
+class Event(Strict):
     """One thing that a user did or that happened to them; the columns of the event contract."""
 
     ts: Happened = Field(description="When it happened: ISO 8601, UTC without a zone.")
@@ -133,7 +133,7 @@ class Event(_Strict):
         return self
 
 
-class User(_Strict):
+class User(Strict):
     """A user by `user_id`, or an anonymous device by `device_id`; `events` are added to what the store holds."""
 
     user_id: Text = None
@@ -152,16 +152,16 @@ class User(_Strict):
         return self.user_id if self.user_id is not None else f"device:{self.device_id}"
 
 
-_Users = Annotated[list[User], FailFast(), Field(min_length=1, max_length=MOST_USERS)]
-_CLICK: JsonValue = {"ts": "2011-11-08T18:03:00Z", "kind": "view", "item_id": "85123A"}
-_AS_OF = "The moment of the answer; nothing later is known. Missing: the server's, else the clock."
+Users = Annotated[list[User], FailFast(), Field(min_length=1, max_length=MOST_USERS)]
+CLICK: JsonValue = {"ts": "2011-11-08T18:03:00Z", "kind": "view", "item_id": "85123A"}
+AS_OF_SAYS = "The moment of the answer; nothing later is known. Missing: the server's, else the clock."
 
 
-class ChurnRequest(_Strict):
+class ChurnRequest(Strict):
     """Whom to score, and at which moment."""
 
-    users: _Users = Field(description=f"1 to {MOST_USERS:,}, each once.")
-    as_of: Instant = Field(None, description=_AS_OF)
+    users: Users = Field(description=f"1 to {MOST_USERS:,}, each once.")
+    as_of: Instant = Field(None, description=AS_OF_SAYS)
     horizon: Annotated[int, Field(strict=True, ge=1)] | None = Field(
         None, description="Days, from 1 to the longest that the model learned. Missing: the one it was trained for."
     )
@@ -173,20 +173,20 @@ class ChurnRequest(_Strict):
         json_schema_extra={
             "examples": [
                 {"users": [{"user_id": "12347"}], "as_of": "2011-11-09", "reasons": 3},
-                {"users": [{"user_id": 12347, "events": [_CLICK]}, {"device_id": "d9", "events": [_CLICK]}]},
+                {"users": [{"user_id": 12347, "events": [CLICK]}, {"device_id": "d9", "events": [CLICK]}]},
             ]
         }
     )
 
 
 _Texts = Annotated[list[Id], FailFast(), Field(max_length=MOST_EXCLUDED)]
-_Flag = Annotated[bool, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
-class Filter(_Strict):
+class Filter(Strict):
     """Which items may be shown; what is left out limits nothing."""
 
-    in_stock: _Flag = Field(False, description="Only items that the items table does not call out of stock.")
+    in_stock: Flag = Field(False, description="Only items that the items table does not call out of stock.")
     categories: _Texts = Field(default=[], description="Any of these paths, or what lies below them.")
     not_categories: _Texts = Field(default=[], description="None of these, nor what lies below them.")
     brands: _Texts = Field(default=[], description="Any of these.")
@@ -220,7 +220,7 @@ def filter_of_json(text: bytes) -> "OurFilter":
     return Filter.model_validate_json(text).ours()
 
 
-class Context(_Strict):
+class Context(Strict):
     """Where the list is shown."""
 
     scene: Text = Field(None, description="A scene of the model's table, such as commute, home or gift.")
@@ -229,11 +229,11 @@ class Context(_Strict):
     )
 
 
-class RecommendRequest(_Strict):
+class RecommendRequest(Strict):
     """Whom to recommend to, for which purpose, how many items, and which may be shown."""
 
-    users: _Users = Field(description=f"1 to {MOST_USERS:,}, each once.")
-    as_of: Instant = Field(None, description=_AS_OF)
+    users: Users = Field(description=f"1 to {MOST_USERS:,}, each once.")
+    as_of: Instant = Field(None, description=AS_OF_SAYS)
     k: Annotated[int, Field(strict=True, ge=1, le=MOST_ITEMS)] = Field(20, description="At most so many items a user.")
     mode: Mode = Field(
         "all",
@@ -269,7 +269,7 @@ class RecommendRequest(_Strict):
         json_schema_extra={
             "examples": [
                 {"users": [{"user_id": "12347"}], "k": 5, "mode": "cross_sell", "exclude": ["POST"]},
-                {"users": [{"device_id": "d9", "events": [_CLICK]}], "k": 3, "cart": ["22423"]},
+                {"users": [{"device_id": "d9", "events": [CLICK]}], "k": 3, "cart": ["22423"]},
                 {
                     "users": [{"user_id": "12347"}],
                     "k": 5,
@@ -291,13 +291,13 @@ class RecommendRequest(_Strict):
 # ------------------------------------------------------------------------------------------------------ answers
 
 
-class _FromOurs(BaseModel):
+class FromOurs(BaseModel):
     """Read from the dataclasses of `models.answers`."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
-class Reason(_FromOurs):
+class Reason(FromOurs):
     """One theme's part in a probability, told by its leading signal."""
 
     signal: str
@@ -309,7 +309,7 @@ class Reason(_FromOurs):
     text: str
 
 
-class Cause(_FromOurs):
+class Cause(FromOurs):
     """Why the user leaves, or would leave."""
 
     cause: Literal["natural", "soft", "experience", "unknown"] = Field(
@@ -319,7 +319,7 @@ class Cause(_FromOurs):
     evidence: list[str]
 
 
-class ChurnResult(_FromOurs):
+class ChurnResult(FromOurs):
     """One user's answer; without a purchase to go by it is the share among all users, and `status` says so."""
 
     user_id: str
@@ -337,7 +337,7 @@ class ChurnResult(_FromOurs):
     reasons: list[Reason] = Field(description="Strongest first.")
 
 
-class Item(_FromOurs):
+class Item(FromOurs):
     """One recommended item, the head that found it, and evidence in words."""
 
     item_id: str
@@ -347,7 +347,7 @@ class Item(_FromOurs):
     propensity: float = Field(description="The probability that it is in the list; 1 unless the service explores.")
 
 
-class Bundle(_FromOurs):
+class Bundle(FromOurs):
     """The cart and its best complements as a set."""
 
     items: list[str]
@@ -355,7 +355,7 @@ class Bundle(_FromOurs):
     saves: float = Field(description="What the stated discount takes off.")
 
 
-class RecommendResult(_FromOurs):
+class RecommendResult(FromOurs):
     """One user's items, best first; of whom nothing is known gets what newcomers begin with, and `status` says so."""
 
     user_id: str
@@ -365,16 +365,18 @@ class RecommendResult(_FromOurs):
     bundle: Bundle | None = Field(description="In the mode bundle, where every price is known.")
 
 
-class _Answer(_FromOurs):
+class Answer(FromOurs):
+    """Whose answer it is, and as of when."""
+
     model: str = Field(description="Registered name and version.")
     bundle: str = Field(description="Digest of the deployed bundle.")
     as_of: str = Field(description="The moment of the answer.")
 
 
-_BUNDLE = "sha256:9f2c5d1e0b7a4c3886d2a1f05e4b7c9d3a6f8e1b2c4d5067f8a9b0c1d2e3f405"
+BUNDLE_DIGEST = "sha256:9f2c5d1e0b7a4c3886d2a1f05e4b7c9d3a6f8e1b2c4d5067f8a9b0c1d2e3f405"
 
 
-class ChurnResponse(_Answer):
+class ChurnResponse(Answer):
     """Answers in the order of the request's users."""
 
     results: list[ChurnResult]
@@ -384,7 +386,7 @@ class ChurnResponse(_Answer):
             "examples": [
                 {
                     "model": "ebbtide-churn/7",
-                    "bundle": _BUNDLE,
+                    "bundle": BUNDLE_DIGEST,
                     "as_of": "2011-11-09T00:00:00Z",
                     "results": [
                         {
@@ -419,7 +421,7 @@ class ChurnResponse(_Answer):
     )
 
 
-class RecommendResponse(_Answer):
+class RecommendResponse(Answer):
     """Answers in the order of the request's users."""
 
     results: list[RecommendResult]
@@ -429,7 +431,7 @@ class RecommendResponse(_Answer):
             "examples": [
                 {
                     "model": "ebbtide-cross-sell/3",
-                    "bundle": _BUNDLE,
+                    "bundle": BUNDLE_DIGEST,
                     "as_of": "2011-11-09T00:00:00Z",
                     "results": [
                         {

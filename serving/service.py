@@ -39,7 +39,7 @@ async def _page(request: Request) -> HTMLResponse:
 
 
 @bentoml.service(name="ebbtide", **OPTIONS)
-@bentoml.asgi_app(Guard(ENDPOINTS, _answer), path="/v1")
+@bentoml.asgi_app(Guard({path: endpoint.method for path, endpoint in ENDPOINTS.items()}, _answer), path="/v1")
 @bentoml.asgi_app(Starlette(routes=[Route("/", _page), Route("/docs.json", _document)]), path="/")
 class Ebbtide:
     """What each user will do next, as of a moment."""

@@ -1,13 +1,18 @@
 """From a run to what is tracked of it: bundle, figures, plots, parameters."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from analysis import audience_report
+from features.audience.learn import Learned, learn
 from features.events.store import Store
+from models import audience, operations
 from models import churn as churn_model
-from models.bundle import write_bundle
+from models.batch import risks
+from models.bundle import WritePart, write_bundle
 from models.deployed import CROSS_SELL as CROSS_SELL_PART
 from training import churn, cross_sell, offers, offers_report, paired, plots, report, tracking
 from training.backtest import show
@@ -37,9 +42,14 @@ def record_churn(run: churn.ChurnRun, store: Store) -> Tracked:
     found = headline(run, scores, _comparable(champion, run))
     by_segment = segment_figures(run)
     pictures = plots.churn_plots(run)
+    learned = learn(store, as_of)
     html = report.churn_report(report.Material(run, store, params, found, by_segment, champion, pictures))
     with scratch() as folder:
-        bundle = write_bundle(folder, {churn_model.PART: (described, run.model.save)})
+        parts: dict[str, tuple[Mapping[str, Any], WritePart]] = {
+            churn_model.PART: (described, run.model.save),
+            audience.PART: ({"as_of": show(as_of)}, partial(audience.save, learned)),
+        }
+        bundle = write_bundle(folder, parts)
         evidence = Evidence(
             name=tracking.CHURN,
             contender=churn.MODEL,
@@ -55,10 +65,18 @@ def record_churn(run: churn.ChurnRun, store: Store) -> Tracked:
             bounds=found.bounds(),
             summary=_summary(run, found, by_segment),
             tables={paired.FILE: scores},
-            pages={report.FILE: html},
+            pages={report.FILE: html, audience_report.FILE: _audience_page(run, store, learned)},
             verdict=report.verdict(found),
         )
         return tracking.track(evidence)
+
+
+def _audience_page(run: churn.ChurnRun, store: Store, learned: Learned) -> str:
+    """The user base at the moment of training, with the new model's risks and the tables that come with Ebbtide."""
+    as_of, tables = run.schedule.as_of, operations.shipped()
+    scores = risks(store, as_of, run.model)
+    about = audience_report.audience_material(store, as_of, tables.stages, tables.segments, learned, scores)
+    return audience_report.audience_report(about)
 
 
 def _comparable(champion: Champion | None, run: churn.ChurnRun) -> tuple[pa.Table, str] | None:

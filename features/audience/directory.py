@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.events import columns as c
+from features.events.sent import Sent
 from features.events.store import Store
 from features.instants import instant
 from features.timeline import Array
@@ -45,9 +46,10 @@ class Directory:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def texts(self, column: str) -> list[str]:
-        """Text by code of a coded column, such as `category` or `channel`."""
-        return self._store.words[column].texts
+    def texts(self, column: str, sent: Sent | None = None) -> list[str]:
+        """Text by code of a coded column, such as `category` or `channel`; `sent` adds those of a request's events."""
+        texts = self._store.words[column].texts
+        return texts if sent is None or not sent.new[column] else [*texts, *sent.new[column]]
 
     @cached_property
     def item_names(self) -> list[str]:

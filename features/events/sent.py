@@ -18,12 +18,17 @@ class Sent:
 
     Attributes:
         kinds: kind by code, the store's and then what is new.
-        new_items: item ids that the store does not know, by code from the size of its words on.
+        new: texts of each coded column that the store does not know, by code from the size of its words on.
     """
 
     columns: Columns
     kinds: tuple[str, ...]
-    new_items: tuple[str, ...]
+    new: Mapping[str, tuple[str, ...]]
+
+    @property
+    def new_items(self) -> tuple[str, ...]:
+        """Item ids that the store does not know."""
+        return self.new[c.ITEM_ID]
 
 
 def encode_sent(rows: Sequence[Mapping[str, Any]], words: Mapping[str, Words]) -> Sent:
@@ -33,7 +38,7 @@ def encode_sent(rows: Sequence[Mapping[str, Any]], words: Mapping[str, Words]) -
     batch = {name: _typed(name, [row.get(name) for row in rows]) for name in given}
     columns = sorted_partition(encode(batch, own)[0])
     kinds = (*words[c.KIND].texts, *own[c.KIND].texts)
-    return Sent(columns, kinds, tuple(own[c.ITEM_ID].texts))
+    return Sent(columns, kinds, {name: tuple(more.texts) for name, more in own.items()})
 
 
 def _typed(name: str, values: Sequence[Any]) -> pa.Array:

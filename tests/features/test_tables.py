@@ -64,14 +64,15 @@ def test_what_a_file_says_is_read(tmp_path: Path):
     ("old", "new", "line", "said"),
     [
         ('offer = "trial"', 'offer = "trail"', 12, "ladder wake, step 2, offer is 'trail'; use 'coupon' or 'trial'"),
-        ('name = "back"', 'names = "back"', 14, "ladder 2, name is missing"),
-        ("day = 2", "days = 2", 16, "ladder back, step 1, day is missing"),
+        ('name = "back"', 'names = "back"', 15, "ladder 2, names is not a setting; there are name, step"),
+        ("day = 2", "days = 2", 17, "ladder back, step 1, days is not a setting; there are day, offer"),
         (
             'name = "back"',
             'name = "back"\ncolour = 1',
             16,
             "ladder back, colour is not a setting; there are name, step",
         ),
+        ("day = 2", "", 16, "ladder back, step 1, day is missing"),
         ("day = 2", "day = 0", 17, "ladder back, step 1, day is 0: Input should be greater than or equal to 1"),
         ("week = 3", 'week = "x"', 3, "caps, week is 'x'"),
         ("  day = 3", "  day = 1", 11, "ladder wake, step 2, day is 1: give a day after 1"),
@@ -83,6 +84,14 @@ def test_a_mistake_has_a_line(old: str, new: str, line: int, said: str):
     with pytest.raises(UserError) as caught:
         parse_table(GOOD.replace(old, new), Settings, "mine.toml")
     assert str(caught.value).startswith(f"mine.toml:{line}: {said}"), str(caught.value)
+
+
+def test_elements_in_brackets_have_lines_of_their_own():
+    text = '[[ladder]]\nname = "wake"\nstep = [\n  { day = 1 },\n  # later\n  { day = 3, offer = "trail" },\n]\n'
+    with pytest.raises(UserError, match=r"^mine.toml:6: ladder wake, step 2, offer is 'trail'"):
+        parse_table(text, Settings, "mine.toml")
+    with pytest.raises(UserError, match=r"^mine.toml:9: ladder 2, nam is not"):
+        parse_table(text.replace("trail", "trial") + '[[ladder]]\nnam = "x"\n', Settings, "mine.toml")
 
 
 def test_what_is_not_toml_or_not_there_is_told(tmp_path: Path):

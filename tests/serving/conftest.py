@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from features.audience.learn import learn
 from features.events.store import Store
 from models.churn import ChurnModel
 from models.recommender import Recommender
@@ -14,6 +15,7 @@ from serving.settings import Settings
 from tests.serving.shop import (
     AS_OF,
     Server,
+    assumed_consent,
     deploy_bundle,
     ingested_shop,
     running,
@@ -46,7 +48,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     log = shop_log()
     store = ingested_shop(log, settings.store)
     churn, recommender = trained_churn(store), trained_recommender(store)
-    return Shop(log, settings, churn, recommender, deploy_bundle(settings.deployed, churn, recommender))
+    learned, tables = learn(store, AS_OF), assumed_consent()
+    bundle = deploy_bundle(settings.deployed, churn, recommender, 1, learned, tables)
+    return Shop(log, settings, churn, recommender, bundle)
 
 
 @pytest.fixture(scope="session")

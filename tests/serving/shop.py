@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import httpx
 import numpy as np
 import pandas as pd
 
+from features.audience.learn import Learned
 from features.events.store import Store
-from models import churn
+from models import audience, churn, operations
 from models.bundle import deploy, write_bundle
 from models.churn import ChurnModel
 from models.deployed import CROSS_SELL
+from models.operations import Operations
 from models.recommender import Recommender
 from serving.run import command
 from serving.settings import Settings
@@ -87,19 +90,47 @@ def trained_recommender(store: Store) -> Recommender:
     return train_cross_sell(store, as_of=AS_OF, recipe={**recipe_of(), "settings": settings, "ranker": ranker}).model
 
 
-def make_bundle(root: Path, model: ChurnModel | None, recommender: Recommender | None, version: int = 1) -> Path:
+def assumed_consent() -> Operations:
+    """The shipped tables, for a shop that keeps its record of consent elsewhere."""
+    texts = operations.shipped_texts()
+    given = texts[operations.PLAYBOOK]
+    assert 'consent = "required"' in given
+    return Operations.of_texts(
+        {**texts, operations.PLAYBOOK: given.replace('consent = "required"', 'consent = "assumed"')}
+    )
+
+
+def make_bundle(
+    root: Path,
+    model: ChurnModel | None,
+    recommender: Recommender | None,
+    version: int = 1,
+    learned: Learned | None = None,
+    tables: Operations | None = None,
+) -> Path:
     """A bundle under a deployment folder, not yet in force."""
     parts: dict[str, Any] = {}
     if model is not None:
         parts[churn.PART] = ({"model": f"ebbtide-churn/{version}", **model.description()}, model.save)
+    if learned is not None:
+        parts[audience.PART] = ({"model": f"ebbtide-churn/{version}"}, partial(audience.save, learned))
+    if tables is not None:
+        parts[operations.PART] = ({}, tables.write)
     if recommender is not None:
         parts[CROSS_SELL] = ({"model": f"ebbtide-cross-sell/{version}"}, recommender.save)
     return write_bundle(root, parts)
 
 
-def deploy_bundle(root: Path, model: ChurnModel | None, recommender: Recommender | None, version: int = 1) -> Path:
+def deploy_bundle(
+    root: Path,
+    model: ChurnModel | None,
+    recommender: Recommender | None,
+    version: int = 1,
+    learned: Learned | None = None,
+    tables: Operations | None = None,
+) -> Path:
     """A bundle, in force."""
-    path = make_bundle(root, model, recommender, version)
+    path = make_bundle(root, model, recommender, version, learned, tables)
     deploy(path, root)
     return path
 
