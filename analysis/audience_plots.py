@@ -33,7 +33,6 @@ SIZE = (WIDTH, 4.4)
 MOST_COHORTS, MOST_CATEGORIES = 18, 12
 WRITTEN_COHORTS = 13  # up to so many, the shares are written into the cells
 GAP = 0.015  # of the height, between stages of the flow diagram
-LEAST_LABEL = 0.012  # of the height: a thinner stage has no name
 LIGHT = 0.55  # luminance from which on black is read best
 
 

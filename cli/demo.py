@@ -27,6 +27,9 @@ STEPS = (
     "promote cross-sell",
     f"deploy --deployed {FOLDER}/deployed",
     f"score --store {FOLDER}/store --as-of {AS_OF} --out {FOLDER}/churn.parquet",
+    f"audience --store {FOLDER}/store --deployed {FOLDER}/deployed --as-of {AS_OF} --out {FOLDER}/audience.csv",
+    f"plan --store {FOLDER}/store --deployed {FOLDER}/deployed --as-of {AS_OF} --out {FOLDER}/contacts.parquet",
+    f"report --store {FOLDER}/store --deployed {FOLDER}/deployed --as-of {AS_OF} --out {FOLDER}/audience.html",
 )
 SERVER_START = 90.0  # seconds that BentoML may take
 
@@ -48,7 +51,7 @@ def demo() -> None:
             raise UserError(f"the demo stopped at: ebbtide {step}")
     _serve_and_ask()
     say(f"\nThe whole road took {time.time() - started:.0f} s.")
-    say("Next: `make serve` (the same service), `make ui` (the runs).")
+    say(f"Next: `make serve` (the same service), `make ui` (the runs), and {FOLDER}/audience.html (the user base).")
 
 
 def _serve_and_ask() -> None:
@@ -69,6 +72,7 @@ def _serve_and_ask() -> None:
         bundle = {"users": [user], "k": 3, "mode": "bundle", "cart": cart, "context": {"discount": 0.1}}
         _ask(port, "/v1/recommend", bundle)
         _ask(port, "/v1/recommend", {"users": [{"user_id": "a stranger"}], "k": 3})
+        _ask(port, "/v1/decide", {"users": [{"user_id": _recalled()}], "explain": True})
     finally:
         server.terminate()
         server.wait(30)
@@ -78,6 +82,13 @@ def _riskiest(order: str = "descending") -> str:
     """The user most likely to leave, or by the other order to stay."""
     scored = pq.read_table(FOLDER / "churn.parquet", columns=["user_id", "churn_probability"])
     return str(scored.sort_by([("churn_probability", order)])["user_id"][0])
+
+
+def _recalled() -> str:
+    """A user to whom a step of a recall is due, or else any contact is."""
+    contacts = pq.read_table(FOLDER / "contacts.parquet", columns=["user_id", "ladder"]).to_pylist()
+    ranked = sorted(contacts, key=lambda contact: not str(contact["ladder"]).startswith("recall"))
+    return str(ranked[0]["user_id"]) if ranked else _riskiest()
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:

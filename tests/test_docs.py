@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import pytest
 import typer
@@ -119,7 +120,7 @@ def test_the_requests_of_the_pages_are_valid() -> None:
     asked = {page: [words for words in commands(page) if words[0] == "curl"] for page in PAGES}
     assert {_path(words) for words in asked[ROOT / "README.md"]} == set(ENDPOINTS)
     for words in [words for of_page in asked.values() for words in of_page]:
-        ENDPOINTS[_path(words)].request.model_validate_json(words[words.index("-d") + 1])
+        ENDPOINTS[_path(words)].request.model_validate_json(_body(words))
 
 
 def test_the_answers_of_the_readme_are_such() -> None:
@@ -152,8 +153,20 @@ def test_evidence_on_the_page_of_recommendations_is_worded_so() -> None:
 
 
 def _path(words: list[str]) -> str:
-    url = next(word for word in words if word.startswith("http://127.0.0.1:3000"))
-    return url.removeprefix("http://127.0.0.1:3000")
+    path = _url(words).path
+    return path if path in ENDPOINTS else path.rpartition("/")[0]
+
+
+def _body(words: list[str]) -> str:
+    """What is asked, as the service sees it: a GET's id and query string as JSON."""
+    if "-d" in words:
+        return words[words.index("-d") + 1]
+    url = _url(words)
+    return json.dumps({"id": url.path.rpartition("/")[2], **dict(parse_qsl(url.query))})
+
+
+def _url(words: list[str]) -> SplitResult:
+    return urlsplit(next(word for word in words if word.startswith("http://127.0.0.1:3000")))
 
 
 def test_the_source_of_the_readme_can_be_read(tmp_path: Path) -> None:
