@@ -256,7 +256,7 @@ def _claimed_rows(claims: Claims, lots: Sequence[Lot], own: Array) -> Iterator[t
         order = np.lexsort((known, rows, user))
         again = np.zeros(rows.size, bool)
         again[order[1:]] = (np.diff(rows[order]) == 0) & (np.diff(user[order]) == 0)
-        names = [_of_user(key, user), _of_user(_renamed(key, device, user), user)]
+        names = [_of_user(key, user), _of_user(renamed(key, device, user), user)]
         has = np.isin(np.concatenate(names), own).reshape(2, -1).any(axis=0)
         # Someone may go by the name of a device's timeline, and be on another device.
         kept = np.flatnonzero(~again & ~has & (lot.columns[c.DEVICE_ID][rows] == mine.device[claim]))
@@ -265,7 +265,7 @@ def _claimed_rows(claims: Claims, lots: Sequence[Lot], own: Array) -> Iterator[t
         yield user[kept], columns | {c.ARRIVED_AT: known[kept] + 1}
 
 
-def _renamed(key: Array, device: Array, user: Array) -> Array:
+def renamed(key: Array, device: Array, user: Array) -> Array:
     """Identities, as `segments.sorted_partition` makes them of whole rows, as if the rows had been the user's."""
     key = key.copy()
     for owner in (device, user):  # folding in what is in already takes it out

@@ -58,7 +58,7 @@ def ingest(
     """
     fresh = not path.exists()
     work = path / "tmp" / uuid.uuid4().hex
-    with _locked(path):
+    with locked(path):
         try:
             old = Store(path, (None if replace else read_manifest(path)) or empty_manifest())
             work.mkdir(parents=True)
@@ -174,13 +174,7 @@ class _Change:
             row, reason, source = zip(*self.intake.rejects, strict=True)
             rejects = pa.table({"source_row": row, "reason": reason, "source": source})
             pq.write_table(rejects, path / "rejected" / f"{tag}.parquet")
-        for file in (*manifest["words"].values(), *manifest["tables"].values(), manifest["item_category"]):
-            if file:
-                sync(path / file)
-        for name in ("segments", "words", "tables", "rejected"):
-            sync(path / name)
-        replace_text(path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
-        _sweep(path, manifest)
+        put_in_force(path, manifest)
 
 
 def _read_table(name: str, file: Path, connection: duckdb.DuckDBPyConnection) -> pa.Table:
@@ -214,7 +208,18 @@ def _item_categories(items: pa.Table, words: dict[str, Words]) -> np.ndarray:
     return out
 
 
-def _sweep(path: Path, manifest: dict[str, Any]) -> None:
+def put_in_force(path: Path, manifest: dict[str, Any]) -> None:
+    """Make the files that a manifest names durable, swap the manifest, and remove what it does not name."""
+    for file in (*manifest["words"].values(), *manifest["tables"].values(), manifest["item_category"]):
+        if file:
+            sync(path / file)
+    for name in ("segments", "words", "tables", "rejected"):
+        sync(path / name)
+    replace_text(path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
+    sweep(path, manifest)
+
+
+def sweep(path: Path, manifest: dict[str, Any]) -> None:
     """Remove what the manifest does not name; readers that still map it keep their view."""
     named = {f"segments/{meta['id']}" for meta in manifest["segments"]}
     named |= {*manifest["words"].values(), *manifest["tables"].values(), manifest["item_category"]}
@@ -227,7 +232,7 @@ def _sweep(path: Path, manifest: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """One writer a store: a second one is told so at once."""
     path.mkdir(parents=True, exist_ok=True)
     with (path / "lock").open("w") as handle:

@@ -70,7 +70,13 @@ class Store:
 
     @property
     def span(self) -> tuple[int, int]:
-        """First and last instant of the log, µs."""
+        """First and last instant of the log, µs.
+
+        Raises:
+            UserError: it has no events any more.
+        """
+        if not self.segments:
+            raise UserError(f"the store at {self.path} holds no events: ingest some")
         return min(s.meta.first_ts for s in self.segments), max(s.meta.last_ts for s in self.segments)
 
     @property

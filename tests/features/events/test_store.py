@@ -39,17 +39,17 @@ def test_a_writer_that_waited_outside_builds_on_what_the_other_wrote(
 ) -> None:
     """The manifest that an ingest builds on is the one in force once it alone may write."""
     path = tmp_path / "store"
-    lock: Callable[[Path], AbstractContextManager[None]] = writing._locked
+    lock: Callable[[Path], AbstractContextManager[None]] = writing.locked
     ingest_rows([ROW], path)
 
     @contextmanager
     def after_another(which: Path) -> Iterator[None]:
-        monkeypatch.setattr(writing, "_locked", lock)
+        monkeypatch.setattr(writing, "locked", lock)
         ingest_frame(pd.DataFrame([{**ROW, "user_id": "the other"}]), path)
         with lock(which):
             yield
 
-    monkeypatch.setattr(writing, "_locked", after_another)
+    monkeypatch.setattr(writing, "locked", after_another)
     ingest_rows([{**ROW, "user_id": "the one"}], path)
     users = [user for line in Store.open(path).timelines() for user in line.user_ids.to_pylist()]
     assert sorted(users) == ["the one", "the other", "u"]
