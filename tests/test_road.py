@@ -46,6 +46,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for model in ("churn", "cross-sell"):  # whether the quick recipes pass the gate is not the question here
         subprocess.run([sys.executable, "-m", "cli", "promote", model], cwd=folder, check=False)
     ebbtide("deploy --deployed deployed", folder)
+    ebbtide(f"plan --store store --deployed deployed --as-of {AS_OF} --out contacts.parquet", folder)
     return folder
 
 
@@ -105,4 +106,24 @@ def test_the_service_says_what_the_batch_says(
     record_property("users compared", len(scored))
     print(f"\n{len(scored)} users compared over HTTP with score and recommend: {differ} differences")
     assert len(scored) == USERS
+    assert differ == 0
+
+
+def test_the_service_decides_what_is_planned(road: Path, ask: Callable[[str, dict[str, Any]], Any]) -> None:
+    names = ("contact_id", "campaign_id", "channel", "offer", "cost", "expected_gain")
+    found = duckdb.execute(
+        f"SELECT user_id, {', '.join(names)}, reason, items FROM '{road}/contacts.parquet'"
+    ).fetchall()
+    planned = {user: rest for user, *rest in found}
+    ids = duckdb.execute(f"SELECT user_id FROM '{road}/churn.parquet' ORDER BY user_id LIMIT {USERS}").fetchall()
+    users, differ = [{"user_id": user} for (user,) in ids], 0
+    for start in range(0, len(users), 500):
+        for answer in ask("/v1/decide", {"users": users[start : start + 500]})["results"]:
+            decision = answer["decision"]
+            said = [*(decision[name] for name in names), answer["reason"], [i["item_id"] for i in answer["items"]]]
+            expected = planned.get(answer["profile"]["user_id"])
+            differ += (decision["action"] == "contact") != (expected is not None) or expected not in (None, said)
+    print(f"\n{len(users)} users compared over HTTP with the plan of {len(planned)} contacts: {differ} differences")
+    assert len(users) == USERS
+    assert planned
     assert differ == 0
