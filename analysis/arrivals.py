@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.audience.directory import Directory
+from features.audience.directory import Directory, registered_at
 from features.audience.learn import anonymous
 from features.events import columns as c
 from features.events.store import Store
@@ -54,7 +54,7 @@ class Arrivals:
         if users is None:
             return cls(pa.array([], pa.string()), None, None, directory.texts("channel"))
         ids = users[c.USER_ID].combine_chunks()
-        registered = _micros(users["registered_at"]) if directory.keeps("registered_at") else None
+        registered = registered_at(users) if directory.keeps("registered_at") else None
         source = None
         if directory.keeps("acquisition_channel"):
             source = [None if text is None else str(text) for text in users["acquisition_channel"].to_pylist()]
@@ -81,27 +81,28 @@ class Arrivals:
         since = np.where(np.isnan(days), moment.days_since_first(c.ANY), days)
         return np.where(there, since, np.nan), there & ~np.isnan(days)
 
-    def source_of(self, known: Timeline, rows: Array) -> Array | None:
+    def source_of(self, known: Timeline, as_of: int, rows: Array) -> Array | None:
         """object[users]: the channel that brought each user, None where it is not known; None if it never is.
 
-        As the users table has it, else the channel of the user's registration.
+        As the users table has it, else the channel of the user's registration before the moment (µs); `known` is
+        `timeline.known_before(as_of)`.
         """
         if self.source is not None:
             return np.array([*self.source, None], object)[rows]
-        return self._first_channel(known, (REGISTER,))
+        return self._first_channel(known, as_of, (REGISTER,))
 
-    def surface_of(self, known: Timeline) -> Array | None:
+    def surface_of(self, known: Timeline, as_of: int) -> Array | None:
         """object[users]: where in the shop each user was first seen (app, web …); None if no such event names it.
 
-        That is the channel of the user's first own event in the shop that has one.
+        That is the channel of the user's first own event in the shop, before the moment, that has one.
         """
-        return self._first_channel(known, IN_SHOP)
+        return self._first_channel(known, as_of, IN_SHOP)
 
-    def _first_channel(self, known: Timeline, kinds: tuple[str, ...]) -> Array | None:
+    def _first_channel(self, known: Timeline, as_of: int, kinds: tuple[str, ...]) -> Array | None:
         wanted = np.zeros(256, bool)
         wanted[[place for place, kind in enumerate(known.facts.kinds) if kind in kinds]] = True
         code = known.column("channel")
-        rows = np.flatnonzero(wanted[known.columns[c.KIND]] & (code >= 0))
+        rows = np.flatnonzero(wanted[known.columns[c.KIND]] & (code >= 0) & (known.columns[c.TS] < as_of))
         if not rows.size:
             return None
         user = np.searchsorted(known.offsets, rows, side="right") - 1
@@ -109,11 +110,3 @@ class Arrivals:
         out = np.full(len(known), None, object)
         out[user] = np.array(self.channels, object)[code[rows[first]]]
         return out
-
-
-def _micros(column: pa.ChunkedArray) -> Array:
-    """Times or ISO texts as µs, `NEVER` where there is none."""
-    stamps = pc.cast(column, pa.timestamp("us"), safe=False)
-    return np.where(
-        stamps.is_null().to_numpy(zero_copy_only=False), c.NEVER, stamps.cast(pa.int64()).fill_null(0).to_numpy()
-    )

@@ -148,10 +148,10 @@ def newcomers_part(about: Material) -> list[Html]:
 def _newcomers_said(found: Newcomers) -> str:
     if np.isnan(found.activation):
         return f"{found.users:,} users came in the last {NEWCOMER_DAYS} days. How many of them buy is not known."
+    half = "" if np.isnan(found.first_order_days) else f", half of these within {found.first_order_days:.1f} days"
     return (
-        f"{found.activation:.0%} of newcomers buy within {RETURN_DAYS} days, half of these within "
-        f"{found.first_order_days:.1f} days; {percent(found.retention[0])} are back the next day, "
-        f"{percent(found.retention[2])} on the 30th."
+        f"{found.activation:.0%} of newcomers buy within {RETURN_DAYS} days{half}; {percent(found.retention[0])} are "
+        f"back the next day, {percent(found.retention[2]) or 'a share not yet known'} on the 30th."
     )
 
 

@@ -32,9 +32,9 @@ def rfm_part(about: Material) -> list[Html]:
         risk = [percent(mean(who.probability[chosen]))] if risks else []
         rows.append([names[segment].en, *customers, spent, *risk])
     best = bought & (who.segment == SEGMENTS.index("important_value"))
-    text = (
-        f"{share(best.sum(), bought.sum())} of the {bought.sum():,} customers are high on all three and bring "
-        f"{share(who.spend[best].sum(), who.spend[bought].sum())} of the last year's spend."
+    brought = share(who.spend[best].sum(), who.spend[bought].sum())
+    text = f"{share(best.sum(), bought.sum())} of the {bought.sum():,} customers are high on all three" + (
+        f" and bring {brought} of the last year's spend." if brought else "."
     )
     head = ["segment", "customers", "share", "of the year's spend", *["mean risk of leaving"][: int(risks)]]
     return [

@@ -200,7 +200,7 @@ def penetration_plot(found: Structure) -> Figure:
     axes.barh(place, shares[-1], 0.7, color=BLUE, label=f"period to {last}")
     if len(found.moments) > 1:
         axes.plot(shares[0], place, "o", ms=5, color=AMBER, label=f"period to {first}")
-    axes.set_yticks(place, _labels(names), fontsize=8.5)
+    axes.set_yticks(place, _labels(names), fontsize=8.5, parse_math=False)  # $ in a name is money
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     return figure

@@ -55,8 +55,9 @@ def verdict(about: Material) -> list[str]:
     found = about.structure
     registered, paying = int(found.registered[-1]), int(found.paying[-1])
     count = dict(zip(STAGES, found.stages[-1].tolist(), strict=True))
+    part = f" ({share(paying, registered)})" if registered else ""
     says = [
-        f"{registered:,} registered users, of whom {paying:,} ({share(paying, registered)}) paid in the last period. "
+        f"{registered:,} registered users, of whom {paying:,}{part} paid in the last period. "
         f"{count['introduction'] + count['growth'] + count['maturity']:,} are customers in introduction, growth or "
         f"maturity; {count['dormancy'] + count['lost']:,} have left ({count['dormancy']:,} dormant, {count['lost']:,} "
         f"lost); {count['registered']:,} never bought."

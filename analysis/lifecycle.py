@@ -202,7 +202,7 @@ def _users(timeline: Timeline, as_of: int, borders: Borders, arrivals: Arrivals)
     watched = (as_of - seen_from(timeline.facts)) / c.DAY - np.where(told, 0, borders.dormant_days)
     came = np.where((came <= NEWCOMER_DAYS) & (came < watched), came, np.nan)
     nothing = np.full(len(timeline), None, object)
-    source, surface = arrivals.source_of(known, rows), arrivals.surface_of(known)
+    source, surface = arrivals.source_of(known, as_of, rows), arrivals.surface_of(known, as_of)
     return _Users(
         before=stages_at(timeline, earlier, borders),
         did=_did(now),

@@ -1,9 +1,9 @@
 """Frequent sequences of categories, proposed as needs to the operator; nothing applies them by itself.
 
 Each day on which a user had any event about a category is a transaction of what was of that day ("first") and of what
-came on the days after ("then"). FP-growth and association rules over them (mlxtend) give pairs, one category and then
-another, with how often and how surely. Chance is what follows any day of users' activity in as long a time, so who is
-often there gains no lift by that.
+came on the days after ("then"). The frequent pairs of such transactions and the rules between them (mlxtend) tell how
+often one category is followed by another, and how surely. Chance is what follows any day of users' activity in as long
+a time, so who is often there gains no lift by that.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from mlxtend.frequent_patterns import association_rules, fpgrowth
+from mlxtend.frequent_patterns import apriori, association_rules
 
 from features.errors import UserError
 from features.events import columns as c
@@ -25,6 +25,7 @@ KINDS: Final = ("view", "favourite", "cart", "purchase")
 LOOKBACK: Final = 365  # days of the log that are read
 MOST_USERS: Final = 3_000
 MOST_CATEGORIES: Final = 60  # those of most users
+MOST_DAYS: Final = 50_000  # of activity, all together: fewer users are read where each has many
 LEAST_USERS: Final = 30  # who did one and then the other
 LEAST_LIFT: Final = 1.5
 MOST: Final = 20  # suggestions
@@ -51,7 +52,13 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Mined:
-    """What was found, dearest lift first, and in how much of the log."""
+    """What was found, the highest lift first, and in how much of the log.
+
+    Attributes:
+        users: whose days of activity were read, of so many users and devices of the log.
+        categories: those looked at, of so many.
+        days: of activity, all users together.
+    """
 
     suggestions: list[Suggestion]
     within_days: int
@@ -77,24 +84,26 @@ def suggest(store: Store, as_of: int, within_days: int = 14) -> Mined:
     Raises:
         UserError: no event before the moment is about a category.
     """
-    found, users, of_users = _read(store, as_of)
+    found, of_users = _read(store, as_of)
     if not found.user.size:
         raise UserError(f"no event about a category in {store.path} before the moment: ingest an items table with them")
     codes, counts = np.unique(np.unique(np.stack([found.user, found.category]), axis=1)[1], return_counts=True)
     top = np.sort(codes[np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]])
     first, then, who = _transactions(found, top, as_of // c.DAY, within_days)
+    most = int(np.searchsorted(who, who[MOST_DAYS])) if len(who) > MOST_DAYS else len(who)  # no user by half
+    first, then, who = first[:most], then[:most], who[:most]
     texts = store.words[c.CATEGORY].texts
     names = [texts[code] for code in top.tolist()]
     suggestions = _suggestions(first, then, who, names)
-    return Mined(suggestions, within_days, users, of_users, len(top), len(codes), len(who))
+    return Mined(suggestions, within_days, int(np.unique(who).size), of_users, len(top), len(codes), len(who))
 
 
-def _read(store: Store, as_of: int) -> tuple[_Days, int, int]:
-    """Days of the users chosen; how many were chosen, and of how many."""
+def _read(store: Store, as_of: int) -> tuple[_Days, int]:
+    """Days of the users chosen, and of how many users and devices these are chosen."""
     hashes = store.user_hashes
     share = min(1.0, MOST_USERS / max(hashes.size, 1))
     limit = np.uint64(min(int(share * 2**64), 2**64 - 1))
-    parts, chosen, number = [], 0, 0
+    parts, number = [], 0
     for timeline in store.timelines():
         known = timeline.known_before(as_of)
         picked = hash_array(known.user_ids) <= limit
@@ -105,9 +114,9 @@ def _read(store: Store, as_of: int) -> tuple[_Days, int, int]:
         rows &= (ts < as_of) & (ts >= as_of - LOOKBACK * c.DAY)
         part = np.stack([user[rows] + number, ts[rows] // c.DAY, category[rows].astype(np.int64)])
         parts.append(np.unique(part, axis=1))
-        chosen, number = chosen + int(picked.sum()), number + len(known)
+        number += len(known)
     user, day, category = np.concatenate([np.empty((3, 0), np.int64), *parts], axis=1)
-    return _Days(user, day, category), chosen, number
+    return _Days(user, day, category), number
 
 
 def _transactions(found: _Days, top: Array, today: int, within: int) -> tuple[Array, Array, Array]:
@@ -137,8 +146,8 @@ def _suggestions(first: Array, then: Array, who: Array, names: list[str]) -> lis
     size = len(names)
     table = pd.DataFrame(np.hstack([first, then]))  # columns 0…: first, then from `size` on
     # A pair of LEAST_USERS users is of as many days or more.
-    frequent = fpgrowth(table, min_support=LEAST_USERS / len(who), max_len=2) if len(who) >= LEAST_USERS else None
-    if frequent is None or frequent.empty:
+    frequent = apriori(table, min_support=min(LEAST_USERS / len(who), 1.0), max_len=2, low_memory=True)
+    if frequent.empty or frequent["itemsets"].map(len).max() < 2:
         return []
     rules = association_rules(frequent, num_itemsets=len(who), metric="lift", min_threshold=LEAST_LIFT)
     out = []

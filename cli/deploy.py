@@ -28,7 +28,7 @@ def deploy(
     from training.promotion import bundle_of, champion
     from training.tracking import CHURN, CROSS_SELL, connect
 
-    base = _deployed_texts(deployed) or shipped_texts()
+    base = _deployed_texts(deployed, operations) or shipped_texts()
     tables, given = (Operations.of_texts(base), []) if operations is None else changed(base, operations)
     client = connect()
     champions = [version for name in (CHURN, CROSS_SELL) if (version := champion(client, name)) is not None]
@@ -47,12 +47,24 @@ def deploy(
         say(f"read {', '.join(given)} from {operations}; changed: {', '.join(changes) or 'nothing'}")
 
 
-def _deployed_texts(root: Path) -> dict[str, str] | None:
-    """The operator's tables in force, if something whole is deployed there."""
-    from models.bundle import BundleError, deployed, open_bundle
-    from models.operations import texts_of
+def _deployed_texts(root: Path, operations: Path | None) -> dict[str, str] | None:
+    """The operator's tables in force; None if there are none.
 
+    Raises:
+        UserError: what is deployed is damaged, and `operations` has not all of them: ours must not take their place
+            unasked.
+    """
+    from models.bundle import BundleError, deployed, open_bundle
+    from models.operations import NAMES, texts_of
+
+    if not (root / "current").exists():
+        return None
     try:
         return texts_of(open_bundle(deployed(root)))
-    except BundleError:
-        return None
+    except BundleError as error:
+        if operations is not None and all((operations / name).is_file() for name in NAMES):
+            return None
+        raise UserError(
+            f"the tables deployed in {root} cannot be taken over ({error}): give all of {', '.join(NAMES)} with "
+            "--operations"
+        ) from error

@@ -24,6 +24,7 @@ VERBS = {
     "deploy": "Put the champions and the operator's tables into one bundle and into service.",
     "audience": "Write who every user is: stage, segment, tier, needs, risk, cause, value.",
     "plan": "Write whom to contact now, how and with what, for a CRM to send.",
+    "needs": "Propose needs: what users look at or buy first, and what then.",
     "structure": "Show who was where at some moments, who moved, who stayed.",
     "report": "Write the page on the user base, or on one user.",
     "serve": "Serve the deployed bundle over HTTP.",

@@ -63,6 +63,7 @@ def _flat(table: pa.Table) -> pa.Table:
         if pa.types.is_list(column.type):
             column = pc.binary_join(column.cast(pa.list_(pa.string())), WITHIN)
         elif pa.types.is_timestamp(column.type):
-            column = pc.strftime(column.cast(pa.timestamp("s")), "%Y-%m-%dT%H:%M:%SZ").cast(pa.string())
+            whole = column.cast(pa.timestamp("s"), safe=False)  # parts of a second would be refused
+            column = pc.strftime(whole, "%Y-%m-%dT%H:%M:%SZ").cast(pa.string())
         columns[name] = column
     return pa.table(columns)

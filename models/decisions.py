@@ -14,7 +14,7 @@ from features.events.sent import Sent
 from features.events.store import Store
 from features.timeline import Timeline
 from models.answers import CatalogueCodes, Item, recommend_answers
-from models.audience import Audience, Profile
+from models.audience import UNKNOWN, Audience, Profile
 from models.contacts import contacts_of
 from models.deployed import Deployed
 from models.playbook_parts import Offer
@@ -24,6 +24,7 @@ from models.recommender.ask import checked_mode
 from models.words import Language
 from models.words import load as load_words
 
+STRANGER = "nothing is known of the user"  # so no ladder is for them, not even one that is for everybody
 NOTHING = "nothing to offer"  # what the mode asks for is not there, and the step has no offer
 SELLABLE = Filter(in_stock=True)  # a message about goods that are sold out disappoints
 
@@ -79,6 +80,10 @@ class Operator:
         contacts = contacts_of(timeline, as_of, self.directory, sent)
         entries = [self.directory.entry(profile.user_id) for profile in profiles]
         decisions = decide(profiles, contacts, entries, as_of, self.operations.playbook, explain)
+        decisions = [
+            _instead(one, STRANGER) if profile.stage == UNKNOWN and one.action == "contact" else one
+            for profile, one in zip(profiles, decisions, strict=True)
+        ]
         items = self._items(timeline, as_of, decisions, language, sent)
         decisions = [_with_content(one, items.get(user, [])) for user, one in enumerate(decisions)]
         return [
@@ -125,8 +130,13 @@ def _with_content(decision: Decision, items: Sequence[Item]) -> Decision:
     """No contact, where it would hold neither an offer nor items."""
     if decision.action != "contact" or decision.offer is not None or items:
         return decision
-    ladder, step, why = decision.ladder, decision.step, [*decision.why, f"no contact: {NOTHING}"]
-    return Decision(decision.user_id, "none", NOTHING, ladder, step, why=why if decision.why else [])
+    return _instead(decision, NOTHING)
+
+
+def _instead(decision: Decision, reason: str) -> Decision:
+    """No contact, for this reason."""
+    ladder, step, why = decision.ladder, decision.step, [*decision.why, f"no contact: {reason}"]
+    return Decision(decision.user_id, "none", reason, ladder, step, why=why if decision.why else [])
 
 
 def _called(named: StageText | Offer, language: Language) -> str:

@@ -110,8 +110,12 @@ def _query(query: bytes, about: str) -> bytes:
     """What a GET asks, as JSON; a name that is given twice is refused."""
     given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     names = [name for name, _ in given]
-    if "id" in names or len(set(names)) < len(names):
-        raise Refused(422, "invalid", "the query string names something twice", max(names, key=names.count))
+    again = next((name for at, name in enumerate(names) if name == "id" or name in names[:at]), None)
+    if again is not None:
+        wrong = (
+            "stands in the path: take it out of the query string" if again == "id" else "is given twice: give it once"
+        )
+        raise Refused(422, "invalid", f"{again} {wrong}", again)
     return json.dumps({"id": about, **dict(given)}).encode()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from features.errors import UserError
 from features.events import columns as c
 from features.events.sent import Sent
 from features.events.store import Store
@@ -79,24 +80,26 @@ class Directory:
             known[:size] = table[:size]
         return known
 
-    @property
+    @cached_property
     def users(self) -> pa.Table | None:
         """The users table as it was given."""
-        return self._users
+        table = self._store.table("users")
+        return None if table is None else table.combine_chunks()
 
     def keeps(self, column: str) -> bool:
         """Does the users table have this column?"""
-        return self._users is not None and column in self._users.column_names
+        return self.users is not None and column in self.users.column_names
 
     def entry(self, user_id: str) -> Entry:
         """What the users table tells of a user."""
         row = self._row.get(user_id)
-        if row is None or self._users is None:
+        if row is None or self.users is None:
             return NOBODY
-        values: dict[str, Any] = {name: self._users[name][row].as_py() for name in self._users.column_names}
+        values: dict[str, Any] = {name: self.users[name][row].as_py() for name in self.users.column_names}
+        registered = int(self._registered[row])
         tags = {n: v for n, v in values.items() if n not in _OWN and n != c.USER_ID and v is not None}
         return Entry(
-            registered_at=_micros(values.get("registered_at")),
+            registered_at=None if registered == c.NEVER else registered,
             acquisition_channel=_text(values.get("acquisition_channel")),
             invited_by=_text(values.get("invited_by")),
             region=_text(values.get("region")),
@@ -106,25 +109,52 @@ class Directory:
         )
 
     @cached_property
-    def _users(self) -> pa.Table | None:
-        table = self._store.table("users")
-        return None if table is None else table.combine_chunks()
+    def _row(self) -> dict[str, int]:
+        if self.users is None:
+            return {}
+        return {user: row for row, user in enumerate(self.users[c.USER_ID].to_pylist())}
 
     @cached_property
-    def _row(self) -> dict[str, int]:
-        if self._users is None:
-            return {}
-        return {user: row for row, user in enumerate(self._users[c.USER_ID].to_pylist())}
+    def _registered(self) -> Array:
+        return np.empty(0, np.int64) if self.users is None else registered_at(self.users)
+
+
+def registered_at(users: pa.Table) -> Array:
+    """int64[rows of a users table]: µs at which each user registered, `NEVER` where it does not tell.
+
+    Dates and times, or ISO texts of them, UTC without a zone.
+
+    Raises:
+        UserError: the column holds something else.
+    """
+    if "registered_at" not in users.column_names:
+        return np.full(len(users), c.NEVER)
+    column = users["registered_at"]
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array([_micros(text) for text in column.to_pylist()], np.int64)
+    if not (pa.types.is_temporal(column.type) or pa.types.is_null(column.type)):
+        raise _no_time(f"of type {column.type}")
+    stamps = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False)
+    at: Array = stamps.cast(pa.int64()).fill_null(c.NEVER).to_numpy()
+    return at
 
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _micros(value: Any) -> int | None:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    return instant(value) if isinstance(value, datetime | str) else None
+def _micros(text: str | None) -> int:
+    try:
+        return instant(datetime.fromisoformat(text)) if text else c.NEVER
+    except ValueError:
+        raise _no_time(repr(text)) from None
+
+
+def _no_time(given: str) -> UserError:
+    return UserError(
+        f"the users table's registered_at is {given}: make it a TIMESTAMP or an ISO date or time in users.sql, and "
+        "ingest again"
+    )
 
 
 def _date(value: Any) -> date | None:
@@ -138,7 +168,7 @@ def _date(value: Any) -> date | None:
 
 def _channels(value: Any) -> tuple[str, ...]:
     """Of a flag, of one text with commas, or of a list."""
-    if isinstance(value, bool):
+    if isinstance(value, bool | int):
         return (ALL_CHANNELS,) if value else ()
     if isinstance(value, str):
         given = [part.strip() for part in value.split(",") if part.strip()]

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, PlainValidator
 
+from features.audience.directory import registered_at
 from features.audience.learn import Learned, anonymous
 from features.audience.rfm import SEGMENTS as SEGMENTS
 from features.audience.rfm import Cuts, Segment, deciles_at
 from features.audience.stages import MOST_DAYS, Borders, Days, FromShop, whole
 from features.events import columns as c
-from features.instants import instant
 from features.tables import Place, Table, read_table
 from features.timeline import Array, Moment, Timeline
 
@@ -221,15 +221,10 @@ def growth_at(moment: Moment, table: SegmentTable) -> Growth:
 
 def registrations(users: pa.Table | None) -> dict[str, int]:
     """µs at which users registered, as far as a users table tells."""
-    if users is None or "registered_at" not in users.column_names:
+    if users is None:
         return {}
-    column = users["registered_at"]
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        at = [None if text is None else instant(text) for text in column.to_pylist()]
-    else:
-        zone = getattr(column.type, "tz", None)
-        at = column.cast(pa.timestamp("us", zone)).cast(pa.int64()).to_pylist()
-    return {user: t for user, t in zip(users[c.USER_ID].to_pylist(), at, strict=True) if t is not None}
+    at = registered_at(users).tolist()
+    return {user: ts for user, ts in zip(users[c.USER_ID].to_pylist(), at, strict=True) if ts != c.NEVER}
 
 
 def registered_since(timeline: Timeline, moment: Moment, registered: Mapping[str, int]) -> Array:

@@ -160,6 +160,7 @@ class _Life:
     def __init__(self, keeps: Sequence[int], stays: Sequence[int]) -> None:
         self.keeps, self.stays = keeps, stays
         self.stage, self.begin, self.since, self.last = -1, 0, 0, 0
+        self.ahead: list[int] = []  # newest events, by stage, that speak for stages still to come
 
     def passes(self, until: int) -> None:
         """Time goes by: the need moves on, or ends for want of evidence."""
@@ -167,6 +168,7 @@ class _Life:
             ends, moves = self.last + self.keeps[self.stage], self.since + self.stays[self.stage]
             if moves < ends and moves <= until:
                 self.stage, self.since = self.stage + 1, moves
+                self.last = max(self.last, self.ahead[self.stage])
                 continue
             if ends <= until:
                 self.stage = -1
@@ -176,11 +178,13 @@ class _Life:
         """Events of an instant: the earliest stage they speak for, the latest they tell, and which stages they end."""
         self.passes(ts)
         if self.stage < 0 <= tells:
-            self.begin = ts
+            self.begin, self.ahead = ts, [0] * len(self.keeps)
         if tells > self.stage:
             self.stage, self.since = tells, ts
         if 0 <= self.stage >= speaks:
             self.last = ts
+        elif 0 <= self.stage < speaks < len(self.keeps):
+            self.ahead[speaks] = ts
         if ends and self.stage >= 0 and ends[self.stage]:
             self.stage = -1
 

@@ -19,7 +19,7 @@ from features.audience.stages import STAGES, load_stages, stages_at
 from features.events.store import Store
 from models.alarm import alarm_at
 from tests.analysis.test_page import Balanced
-from tests.features.support import DAY_US, ingest_rows
+from tests.features.support import DAY_US, at, ingest_rows
 from tests.shop import AS_OF
 
 NOW = AS_OF - 10 * DAY_US
@@ -146,6 +146,30 @@ def test_a_log_of_one_day_has_a_page(tmp_path: Path) -> None:
     assert parsed.wrong == []
     assert "too short for two moments" in parsed.text
     assert "Nobody has bought yet" in parsed.text
+
+
+def purchase(user: int, **columns: object) -> dict[str, object]:
+    return {"user_id": f"u{user}", "ts": f"2022-0{1 + user}-03", "kind": "purchase", **columns}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"user_id": None, "device_id": f"d{day}", "ts": f"2024-05-0{day}", "kind": "view"} for day in (1, 2)],
+        [purchase(user) for user in range(8)],  # what they paid is not known
+        [*(purchase(user, amount=2) for user in range(8)), {"user_id": "x", "ts": "2024-05-01", "kind": "view"}],
+        [purchase(user, amount=2, category=r"a $\foo$ <b>") for user in range(8)],  # no formula, and no tag
+    ],
+    ids=["devices", "no amounts", "long ago", "signs in a name"],
+)
+def test_what_is_not_known_is_not_said(rows: list[dict[str, object]], tmp_path: Path) -> None:
+    store = ingest_rows(rows, tmp_path / "store").store
+    assert store is not None
+    as_of = at("2024-06-01")
+    material = audience_material(store, as_of, load_stages(), load_segments(), learn(store, as_of))
+    parsed = Balanced(audience_report(material))
+    assert parsed.wrong == []
+    assert not {"None", "(None)", "nan"} & set(parsed.text.split())
 
 
 def test_ribbons_are_as_wide_as_there_are_users(about: Material) -> None:

@@ -214,3 +214,19 @@ def test_no_row_of_the_future_changes_anything(seed: int, tmp_path: Path) -> Non
     told = lifecycle(past, moment, BORDERS)
     assert told.newcomers.users
     assert str(told) == str(lifecycle(both, moment, BORDERS))
+
+
+def test_channels_that_were_seen_later_are_not_known(tmp_path: Path) -> None:
+    """Also where no row of the log came late, so that none is taken out of the timelines."""
+    views = [{"user_id": f"u{day}", "ts": f"2024-05-{day:02}T10:00", "kind": "view"} for day in range(1, 29)]
+    later = [
+        {"user_id": view["user_id"], "ts": "2024-06-10T07:00", "kind": kind, "channel": "app"}
+        for view in views
+        for kind in ("view", "register")
+    ]
+    old = {"user_id": "old", "ts": "2024-01-01", "kind": "login", "channel": "web"}
+    told = [ingest_rows([old, *views, *more], tmp_path / str(len(more))).store for more in ([], later)]
+    past, both = (lifecycle(store, AS_OF, BORDERS) for store in told if store is not None)
+    assert past.newcomers.users
+    assert past.by_surface is None
+    assert str(past) == str(both)

@@ -80,6 +80,24 @@ def test_what_is_not_given_stays_as_deployed(ebbtide: Ebbtide, deployed_shop: Pa
     assert (now.playbook.consent, now.stages.borders.dormant_days) == ("assumed", 12)
 
 
+def test_a_damaged_bundle_does_not_bring_back_our_tables(ebbtide: Ebbtide, deployed_shop: Path, tmp_path: Path):
+    before = deployed(deployed_shop)
+    (before / "operations" / PLAYBOOK).write_text("damaged")
+    done = ebbtide("deploy", "--deployed", deployed_shop)
+    assert done.code == 2
+    assert "--operations" in done.err
+    assert deployed(deployed_shop) == before
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for name, text in shipped_texts().items():
+        (whole / name).write_text(text.replace(*ASSUMED))
+    done = ebbtide("deploy", "--deployed", deployed_shop, "--operations", whole)
+    assert done.code == 0, done.err
+    now = load_current(deployed_shop).operations
+    assert now is not None
+    assert now.playbook.consent == "assumed"
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "said"),
     [

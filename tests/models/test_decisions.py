@@ -9,7 +9,7 @@ import pytest
 from features.audience.learn import learn
 from features.audience.stages import STAGES
 from features.events.store import Store
-from models.decisions import NOTHING, Decided, Operator, some
+from models.decisions import NOTHING, STRANGER, Decided, Operator, some
 from models.deployed import Deployed, load_bundle
 from models.operations import PLAYBOOK, Operations, shipped_texts
 from tests.features.support import DAY_US
@@ -85,3 +85,32 @@ def test_some_users_of_a_timeline(shop: Store):
         own = slice(timeline.offsets[user], timeline.offsets[user + 1])
         rows = slice(chosen.offsets[place], chosen.offsets[place + 1])
         assert all((chosen.columns[name][rows] == timeline.columns[name][own]).all() for name in timeline.columns)
+
+
+def test_nobody_writes_to_a_stranger(shop: Store, held: Deployed):
+    """Not even where a ladder is for everybody."""
+    assert held.operations is not None
+    texts = dict(held.operations.texts)
+    texts[PLAYBOOK] = """
+        consent = "assumed"
+        control = { share = 0.0 }
+        [channels.push]
+        en = "push"
+        zh = "推送"
+        [offers.reminder]
+        en = "a reminder"
+        zh = "提醒"
+        [days.first]
+        en = "first"
+        zh = "首日"
+        days_of_month = [1]
+        [[ladder]]
+        name = "all"
+        trigger = { on = "day", day = "first" }
+        step = [{ day = 1, channel = "push", offer = "reminder" }]
+    """
+    operator = Operator(shop, replace(held, operations=Operations.of_texts(texts)))
+    known, stranger = operator.decide(shop.timeline_of(["u3", "a stranger"]), AS_OF, explain=True)
+    assert (known.decision.ladder, known.decision.action) == ("all", "contact")
+    assert (stranger.decision.action, stranger.decision.reason, stranger.items) == ("none", STRANGER, [])
+    assert stranger.decision.why[-1] == f"no contact: {STRANGER}"

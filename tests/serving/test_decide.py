@@ -109,12 +109,20 @@ def test_who_a_user_is(server: Server, planned: list[Decided]) -> None:
         ("/v1/users/u1?colour=red", 422, "invalid"),
         ("/v1/users/u1?as_of=2024-01-01&as_of=2024-01-02", 422, "invalid"),
         ("/v1/users/u1?id=u2", 422, "invalid"),
+        ("/v1/users/u1?language=en&id=u2", 422, "invalid"),
         ("/v1/users/u1?language=fr", 422, "invalid"),
     ],
 )
 def test_a_user_who_cannot_be_told(server: Server, path: str, status: int, code: str) -> None:
     response = server.client.get(path)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+
+def test_what_is_asked_twice_is_named(server: Server) -> None:
+    for query, field in (("language=en&id=u2", "id"), ("as_of=2024-01-01&language=en&language=zh", "language")):
+        error = server.client.get(f"/v1/users/u1?{query}").json()["error"]
+        assert error["field"] == field
+        assert error["message"].startswith(field)
 
 
 def test_users_are_read_and_not_posted(server: Server) -> None:

@@ -1,12 +1,17 @@
 """What stands behind codes and ids."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from features.audience.directory import NOBODY, Directory
+from features.audience.directory import NOBODY, Directory, registered_at
+from features.errors import UserError
+from features.events.columns import NEVER
 from tests.features.support import at, ingest_frame
 
 LOG = pd.DataFrame(
@@ -72,6 +77,8 @@ def test_the_users_table_is_told_by_user(tmp_path: Path):
         ("email, push", ("email", "push")),
         ("yes", ("all",)),
         ("no", ()),
+        (1, ("all",)),
+        (0, ()),
         (None, ()),
     ],
 )
@@ -83,3 +90,28 @@ def test_consent_is_a_flag_or_names_channels(tmp_path: Path, given: object, chan
 def test_consent_may_be_a_list(tmp_path: Path):
     users = pd.DataFrame({"user_id": ["ann"], "consent": [["sms"]]})
     assert directory(tmp_path, users).entry("ann").consent == ("sms",)
+
+
+@pytest.mark.parametrize(
+    ("given", "hours"),
+    [
+        (["2023-12-31T10:00:00Z", "2023-12-31T10:00:00+02:00", "2023-12-31", "", None], [10, 8, 0, None, None]),
+        (pa.array([date(2023, 12, 31), None], pa.date32()), [0, None]),
+        (pa.array([np.datetime64("2023-12-31T10:00:00.000000001", "ns")]), [10]),
+        (pa.array([datetime(2023, 12, 31, 10, tzinfo=UTC)], pa.timestamp("s", "Asia/Shanghai")), [10]),
+        (pa.nulls(2), [None, None]),
+    ],
+)
+def test_registrations_in_whatever_form(given: Any, hours: list[int | None]):
+    users = pa.table({"user_id": [str(row) for row in range(len(given))], "registered_at": given})
+    midnight = at("2023-12-31")
+    expected = [NEVER if hour is None else midnight + hour * 3_600_000_000 for hour in hours]
+    assert registered_at(users).tolist() == expected
+    assert registered_at(users.drop_columns("registered_at")).tolist() == [NEVER] * len(given)
+
+
+@pytest.mark.parametrize(("given", "said"), [(["yesterday"], "'yesterday'"), ([20231231], "of type int64")])
+def test_registrations_that_are_no_times_are_told(given: list[Any], said: str):
+    users = pa.table({"user_id": ["ann"], "registered_at": given})
+    with pytest.raises(UserError, match=f"registered_at is {said}.*users.sql"):
+        registered_at(users)
