@@ -16,10 +16,11 @@ from features.audience.stages import STAGES, Borders, stages_at
 from features.events import columns as c
 from features.events.store import Store
 from features.timeline import Array, Timeline
+from models import audience
 from models.alarm import alarm_at
 
-LEFT = tuple(STAGES.index(stage) for stage in ("dormancy", "lost"))
-CUSTOMERS = tuple(STAGES.index(stage) for stage in ("introduction", "growth", "maturity"))
+LEFT = tuple(STAGES.index(stage) for stage in audience.GONE)
+CUSTOMERS = tuple(STAGES.index(stage) for stage in audience.CUSTOMERS)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ def report(
         raise UserError(f"--out {out}: end its name with {' or '.join(KINDS if user else KINDS[:1])}")
     if period is not None and (user is None or out.suffix != ".txt"):
         raise UserError(f"--period {period} is of a user's text: give --user, and an --out that ends with .txt")
+    if user is None and language != "en":
+        raise UserError(f"--language {language} is of a user's page: that on the user base is in English; leave it out")
     opened = Store.open(store)
     moment = moment_in(opened, as_of)
     if user is None:

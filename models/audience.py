@@ -153,7 +153,7 @@ class Audience:
                 newcomer=_named(NEWCOMER, newcomer[user]),
                 level=levels[growth.level[user]].name if name != UNKNOWN else None,
                 points=int(growth.points[user]),
-                to_next=int(growth.to_next[user]) if growth.to_next[user] >= 0 else None,
+                to_next=int(growth.to_next[user]) if name != UNKNOWN and growth.to_next[user] >= 0 else None,
                 value=float(value[user]),
                 decile=decile[user] or None,
                 needs=needs[user],

@@ -14,7 +14,7 @@ from models.playbook import NOT_A_RETURN, OPT_IN
 
 _NO_RETURN = frozenset((*NOT_A_RETURN, *c.NOT_BY_USER))
 _STEP = re.compile("[1-9][0-9]{0,3}")
-NEVER = -1  # instant of what has not happened
+NO_TIME = -1  # instant of what has not happened
 _ORDERED = ("order_placed", "cart")
 _TOLD = ("message_sent", "message_opened", "opt_out", OPT_IN, "coupon_received", "coupon_used")
 
@@ -58,16 +58,16 @@ class Contacts:
     opens_known: bool = False
 
     def newest(self, kinds: Collection[str] = ()) -> int:
-        """Instant of the user's newest event of these kinds, by default of any by which users return; else `NEVER`."""
+        """Instant of the newest event of these kinds, by default of any by which users return, or `NO_TIME`."""
         if kinds:
-            return max((self.last.get(kind, NEVER) for kind in kinds), default=NEVER)
-        return max((ts for kind, ts in self.last.items() if kind not in _NO_RETURN), default=NEVER)
+            return max((self.last.get(kind, NO_TIME) for kind in kinds), default=NO_TIME)
+        return max((ts for kind, ts in self.last.items() if kind not in _NO_RETURN), default=NO_TIME)
 
     @property
     def abandoned_at(self) -> int | None:
         """The newest order placed or item put in the cart, if nothing was paid then or since."""
         newest = self.newest(_ORDERED)
-        return newest if newest > self.last.get("purchase", NEVER) else None
+        return newest if newest > self.last.get("purchase", NO_TIME) else None
 
 
 def contacts_of(timeline: Timeline, as_of: int, directory: Directory, sent: Sent | None = None) -> list[Contacts]:
@@ -147,15 +147,15 @@ def _text(texts: list[str], code: int) -> str:
 
 
 def _last(users: int, kinds: int, owner: Array, kind: Array, ts: Array) -> Array:
-    """Newest instant of each kind, int64[users, kinds]; `NEVER` where there is none."""
-    last = np.full(users * kinds, NEVER)
+    """Newest instant of each kind, int64[users, kinds]; `NO_TIME` where there is none."""
+    last = np.full(users * kinds, NO_TIME)
     last[owner * kinds + kind] = ts  # rows ascend in time, and of several for one place the last is kept
     return last.reshape(users, kinds)
 
 
 def _first(users: int, owner: Array, chosen: Array, ts: Array) -> Array:
-    """Oldest instant among chosen rows, int64[users]; `NEVER` where there is none."""
-    first = np.full(users, NEVER)
+    """Oldest instant among chosen rows, int64[users]; `NO_TIME` where there is none."""
+    first = np.full(users, NO_TIME)
     rows = np.flatnonzero(chosen)[::-1]
     first[owner[rows]] = ts[rows]
     return first

@@ -18,14 +18,12 @@ from models.audience import UNKNOWN, Audience, Profile
 from models.contacts import contacts_of
 from models.deployed import Deployed
 from models.playbook_parts import Offer
-from models.policy import Decision, decide
+from models.policy import NOTHING, STRANGER, Decision, decide
 from models.recommender import Ask, Filter
 from models.recommender.ask import checked_mode
 from models.words import Language
 from models.words import load as load_words
 
-STRANGER = "nothing is known of the user"  # so no ladder is for them, not even one that is for everybody
-NOTHING = "nothing to offer"  # what the mode asks for is not there, and the step has no offer
 SELLABLE = Filter(in_stock=True)  # a message about goods that are sold out disappoints
 
 

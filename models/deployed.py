@@ -1,9 +1,11 @@
 """A deployed bundle with its models loaded: verified once, then only read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from features.audience.learn import Learned, learn
+from features.errors import UserError
 from features.events.store import Store
 from models import audience, churn, operations
 from models.bundle import Bundle, BundleError, deployed, open_bundle
@@ -39,7 +41,7 @@ def load_bundle(path: Path) -> Deployed:
     model = churn.load(bundle) if churn.PART in bundle.parts else None
     recommender = load_recommender(bundle) if CROSS_SELL in bundle.parts else None
     texts = operations.texts_of(bundle)
-    decided = None if texts is None else Operations.of_texts(texts)
+    decided = None if texts is None else _operations(bundle, texts)
     return Deployed(bundle, model, recommender, audience.load(bundle), decided)
 
 
@@ -69,5 +71,18 @@ def in_force(root: Path, store: Store, as_of: int) -> tuple[Operations, Learned,
         return operations.shipped(), learn(store, as_of), "learned from the log, with the tables that come with Ebbtide"
     bundle = open_bundle(deployed(root))
     texts, learned = operations.texts_of(bundle), audience.load(bundle)
-    tables = operations.shipped() if texts is None else Operations.of_texts(texts)
-    return tables, learned or learn(store, as_of), f"those deployed in {root}"
+    tables = operations.shipped() if texts is None else _operations(bundle, texts)
+    whose = f"those deployed in {root}"
+    if learned is None:
+        return tables, learn(store, as_of), f"learned from the log, with {whose}"
+    return tables, learned, whose
+
+
+def _operations(bundle: Bundle, texts: Mapping[str, str]) -> Operations:
+    """The operator's tables of a bundle, which may be of an older version of the code."""
+    try:
+        return Operations.of_texts(texts)
+    except UserError as error:
+        raise BundleError(
+            f"{bundle.path} no longer holds: {error}; mend it and `ebbtide deploy --operations`"
+        ) from error

@@ -14,7 +14,7 @@ from typing import Final
 from features.audience.directory import ALL_CHANNELS, Entry
 from features.events import columns as c
 from models.audience import Profile
-from models.contacts import NEVER, Contacts, Message
+from models.contacts import NO_TIME, Contacts, Message
 from models.playbook import WEEK, Ladder, Playbook
 from models.playbook_parts import Channel, Offer, Step, Value
 from models.policy_due import COOLING, DONE, DUE, NO_MATCH, NOT_YET, RETURNED, Climb, Standing, is_tired
@@ -27,11 +27,13 @@ SENT_TODAY: Final = "sent today"
 WEEK_CAP: Final = "week cap"
 CHANNEL_CAP: Final = "channel cap"
 NOT_GAINFUL: Final = "not gainful"
+NOTHING: Final = "nothing to offer"  # neither an offer nor items that the step's mode asks for
+STRANGER: Final = "nothing is known of the user"  # so no ladder is for them, not even one that is for everybody
 UNDER_WAY: Final = "another ladder under way"
 # What tells most of a user to whom nothing is due, first.
 _PASSED: Final = (NOT_YET, UNDER_WAY, RETURNED, COOLING, DONE, NO_MATCH)
 REASONS: Final = (
-    *(DUE, CONTROL, OPTED_OUT, NO_CONSENT, SENT_TODAY, WEEK_CAP, CHANNEL_CAP, NOT_GAINFUL),
+    *(DUE, CONTROL, OPTED_OUT, NO_CONSENT, SENT_TODAY, WEEK_CAP, CHANNEL_CAP, NOT_GAINFUL, NOTHING, STRANGER),
     *_PASSED,
 )
 
@@ -145,7 +147,7 @@ class _Rules:
         self._calendar = Calendar(book.zone, book.quiet)
         self._send_at = self._calendar.send_at(as_of)
         self._today = self._calendar.date(self._send_at)
-        self._climbs = [Climb(ladder, book, self._calendar, self._send_at) for ladder in book.ladder]
+        self._climbs = [Climb(ladder, book, self._calendar, as_of, self._send_at) for ladder in book.ladder]
 
     def decide(self, profile: Profile, contact: Contacts, entry: Entry, explain: bool) -> Decision:
         why: list[str] | None = [] if explain else None
@@ -268,12 +270,14 @@ class _Rules:
 
         An opt-out by a channel that the playbook does not have is taken as one of all: rather a message too few.
         """
-        outs = (at for of, at in contact.opted_out.items() if of == channel or of not in self._book.channels)
-        refused = max(outs, default=NEVER)
-        agreed = max(contact.opted_in.get(channel, NEVER), contact.opted_in.get(ALL_CHANNELS, NEVER))
-        if refused > NEVER and refused >= agreed:
+        outs = (
+            at for of, at in contact.opted_out.items() if of in (channel, ALL_CHANNELS) or of not in self._book.channels
+        )
+        refused = max(outs, default=NO_TIME)
+        agreed = max(contact.opted_in.get(channel, NO_TIME), contact.opted_in.get(ALL_CHANNELS, NO_TIME))
+        if refused > NO_TIME and refused >= agreed:
             return OPTED_OUT
-        if self._book.consent == "assumed" or agreed > NEVER:
+        if self._book.consent == "assumed" or agreed > NO_TIME:
             return None
         consent = entry.consent or ()
         return None if channel in consent or ALL_CHANNELS in consent else NO_CONSENT

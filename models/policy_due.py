@@ -51,16 +51,16 @@ _NO_MATCH: Final = Standing(None, NO_MATCH)
 class Climb:
     """One ladder, asked of many users for a contact that would go out at one instant."""
 
-    def __init__(self, ladder: Ladder, book: Playbook, calendar: Calendar, send_at: int) -> None:
+    def __init__(self, ladder: Ladder, book: Playbook, calendar: Calendar, as_of: int, send_at: int) -> None:
         self.ladder = ladder
-        self._book, self._calendar, self._send_at = book, calendar, send_at
+        self._book, self._calendar, self._as_of, self._send_at = book, calendar, as_of, send_at
         self._today = calendar.date(send_at)
         self._matcher = Matcher(ladder.who)
         on = ladder.trigger.on
         self._state, self._on_a_day = on == "state", on == "day"
         # A day of the shop is the same for everybody.
         nobody = (Contacts(""), Entry())
-        self._day = occasion(ladder.trigger, *nobody, send_at, calendar, book) if self._on_a_day else None
+        self._day = occasion(ladder.trigger, *nobody, send_at, as_of, calendar, book) if self._on_a_day else None
         self._no_occasion = Standing(None, NO_MATCH, f"no occasion: {on}")
 
     def misses(self, profile: Profile) -> str:
@@ -110,7 +110,7 @@ class Climb:
         if self._on_a_day:
             anchor = self._day
         else:
-            anchor = occasion(trigger, contact, entry, self._send_at, self._calendar, self._book)
+            anchor = occasion(trigger, contact, entry, self._send_at, self._as_of, self._calendar, self._book)
         if anchor is None:
             return self._no_occasion
         if sent and sent[-1].ts >= anchor:

@@ -47,14 +47,15 @@ class Calendar:
 
 
 def occasion(
-    trigger: Trigger, contact: Contacts, entry: Entry, at: int, calendar: Calendar, book: Playbook
+    trigger: Trigger, contact: Contacts, entry: Entry, at: int, as_of: int, calendar: Calendar, book: Playbook
 ) -> int | None:
     """The instant (µs) from which the newest occasion counts that is open at an instant; None if there is none.
 
     A ladder is set off once by each: not if one of its messages was sent at that instant or later.
     """
     if trigger.on == "registered":
-        known = [ts for ts in (contact.registered_at, entry.registered_at) if ts is not None]
+        # What the users table tells may lie ahead; a contact goes out at `at`, but is decided on before.
+        known = [ts for ts in (contact.registered_at, entry.registered_at) if ts is not None and ts < as_of]
         return _after(min(known, default=None), trigger, at)
     if trigger.on == "abandoned_order":
         return _after(contact.abandoned_at, trigger, at)

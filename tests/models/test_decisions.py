@@ -9,9 +9,10 @@ import pytest
 from features.audience.learn import learn
 from features.audience.stages import STAGES
 from features.events.store import Store
-from models.decisions import NOTHING, STRANGER, Decided, Operator, some
+from models.decisions import Decided, Operator, some
 from models.deployed import Deployed, load_bundle
 from models.operations import PLAYBOOK, Operations, shipped_texts
+from models.policy import NOTHING, STRANGER
 from tests.features.support import DAY_US
 from tests.shop import AS_OF, ingested, shop_log
 

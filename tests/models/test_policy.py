@@ -256,6 +256,14 @@ def test_two_hours_after_registration(hours: float, due: bool) -> None:
     assert (ask(playbook, entry=replace(AGREED, registered_at=then)).reason == "step due") == due
 
 
+def test_a_registration_that_lies_ahead_is_no_occasion() -> None:
+    text = '[quiet]\nfrom_hour = 11\nto_hour = 23\n[[ladder]]\nname = "it"\ntrigger = { on = "registered" }\n'
+    quiet = book(text + 'step = [{ day = 1, channel = "push" }]\n')  # it would go out at 23 o'clock
+    for hours, due in ((1, True), (-1, False)):
+        entry = replace(AGREED, registered_at=NOW - hours * HOUR)
+        assert (ask(quiet, entry=entry).reason == "step due") == due
+
+
 @pytest.mark.parametrize(("hours", "due"), [(0.5, False), (1, True), (23, True), (24, False)])
 def test_an_abandoned_order(hours: float, due: bool) -> None:
     playbook = on('on = "abandoned_order", after_hours = 1, within_days = 1')
@@ -360,6 +368,13 @@ def test_where_consent_is_assumed_only_an_opt_out_blocks() -> None:
     playbook = book(consent='"assumed"')
     assert ask(playbook, entry=Entry()).reason == "step due"
     assert ask(playbook, entry=Entry(), opted_out={"push": NOW - DAY}).reason == "opted out"
+
+
+def test_whoever_opted_out_of_all_hears_by_no_channel_whatever_its_name() -> None:
+    playbook = parse_table((BASE + RECALL).replace("channels.sms", "channels.all").replace('"sms"', '"all"')
+                           .replace("sms = 1", "all = 1"), Playbook, "book.toml")  # fmt: skip
+    for channel in ("all", "fax"):
+        assert ask(playbook, opted_out={channel: NOW - DAY}).reason == "opted out"
 
 
 def test_a_ladder_by_a_channel_that_is_closed_leaves_the_way_to_the_next() -> None:
