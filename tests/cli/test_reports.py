@@ -6,8 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from features.audience.needs_table import NeedsTable
 from features.events.store import Store
+from features.tables import read_table
 from tests.cli.conftest import Ebbtide
+from tests.shop import ingested
 
 AS_OF = "2024-06-01"
 
@@ -65,6 +68,8 @@ def test_bad_input_gets_one_message(ebbtide: Ebbtide, shop: Store, tmp_path: Pat
             "no report of '1999'",
         ),
         (("report", *where, "--as-of", "1999-01-01", "--out", page), "not after the first event"),
+        (("needs", "--store", shop.path), "ingest an items table"),
+        (("report", *where, "--as-of", AS_OF, "--out", page, "--language", "zh"), "--language zh"),
         (("structure", *where, "--from", "1999-01-01", "--to", AS_OF), "after the first event"),
         (("structure", *where, "--from", "soon", "--to", AS_OF), "not an ISO date"),
         (("structure", *where, "--from", AS_OF, "--to", "2024-01-01"), "--from"),
@@ -73,3 +78,20 @@ def test_bad_input_gets_one_message(ebbtide: Ebbtide, shop: Store, tmp_path: Pat
         assert done.code == 2, done
         assert said in done.err
         assert done.err.count("\n") == 1
+
+
+def test_needs_are_proposed_and_the_file_can_be_deployed(ebbtide: Ebbtide, tmp_path: Path):
+    days = pd.date_range("2024-01-01", periods=200, freq="D")
+    rows = [
+        (f"u{user}", days[user % 150 + after], "view", item, category)
+        for user in range(120)
+        for after, item, category in ((0, "i1", "tents"), (3, "i2", "stoves"), (30, "i3", "books"))
+    ]
+    log = pd.DataFrame(rows, columns=["user_id", "ts", "kind", "item_id", "category"])
+    store = ingested(log, tmp_path / "store")
+    done = ebbtide("needs", "--store", store.path, "--out", tmp_path / "proposed.toml")
+    assert done.code == 0, done.err
+    assert "tents, then stoves" in done.out
+    assert "none is in force" in done.out
+    proposed = read_table(tmp_path / "proposed.toml", NeedsTable)
+    assert any(need.in_turn and need.in_turn[0].first.categories == ("tents",) for need in proposed.needs)
