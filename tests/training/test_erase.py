@@ -64,7 +64,9 @@ def own_runs(tracked_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def on_page(runs: Path, shop: Store) -> str:
     """A user who is an example on the recommender's page."""
-    (page,) = [p for p in runs.rglob("report.html") if CROSS_SELL in str(p)]
+    with sqlite3.connect(runs / "mlflow.db") as database:  # other tests leave pages of runs that are not in it
+        tracked = {run for (run,) in database.execute("SELECT run_uuid FROM runs")}
+    (page,) = [p for p in runs.rglob("report.html") if CROSS_SELL in str(p) and tracked & set(p.parts)]
     text = page.read_text()
     users = [user for line in shop.timelines() for user in line.user_ids.to_pylist()]
     return next(user for user in users if f"({hash_text(user):x});" in text)
