@@ -19,7 +19,7 @@ from training.simulation.catalogue import make_catalogue
 from training.simulation.parameters import Parameters
 from training.simulation.people import make_people
 from training.simulation.shop import make_events, start_of
-from training.simulation.truth import states_table, truth_table, users_table
+from training.simulation.truth import needs_table, states_table, truth_table, users_table
 
 CELLS = 400_000  # users x days worked on at once: bounds the memory
 MOST_DAYS = 3_660
@@ -79,6 +79,8 @@ def simulate(
             files.write("users", users_table(people, start))
             files.write("truth/users", truth)
             files.write("truth/states", states_table(people, start, days))
+            if p.needs.share:
+                files.write("truth/needs", needs_table(p, people, start, days))
             _count(done.kinds, events["kind"])
             _count(done.causes, truth["cause"])
             if progress:

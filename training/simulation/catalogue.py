@@ -1,5 +1,6 @@
 """What there is to buy: groups of items of one need, from cheap to dear, and what goes with what."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +82,13 @@ class Catalogue:
 
 
 def names(letter: str, count: int, first: int = 0) -> pa.Array:
+    """Texts such as i00012, of numbers that follow one another."""
+    return named(letter, range(first, first + count))
+
+
+def named(letter: str, numbers: Iterable[int]) -> pa.Array:
     """Texts such as i00012."""
-    return pa.array([f"{letter}{number:05d}" for number in range(first, first + count)], pa.string())
+    return pa.array([f"{letter}{number:05d}" for number in numbers], pa.string())
 
 
 def make_catalogue(p: Parameters, seed: int, days: int) -> Catalogue:

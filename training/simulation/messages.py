@@ -40,17 +40,29 @@ def make_messages(p: Parameters, people: People, days: int) -> Messages:
     chosen = dice.uniform(key, "reach") < m.reach
     user, campaign, key = user[chosen], campaign[chosen], key[chosen]
     sent = planned[campaign] + (9 + 2 * dice.uniform(key, "sent")) / 24
-    alive = sent < people.gone[user]
-    drifting = people.drifting(user, sent)
     arm = dice.choice(key, "arm", np.array([getattr(m, name) for name in ARMS]))
-    treated = (arm != HOLD_OUT) & alive
-
-    leave = m.opt_out * people.factor(user, sent, "opt_out")
-    opts_out = treated & (dice.uniform(key, "opt out") < leave)
+    out = answered(p, people, user=user, key=key, campaign=campaign, arm=arm, sent=sent)
     first_out = np.full(people.number.size, np.inf)
+    opts_out = np.isfinite(out.opted_out)
     np.minimum.at(first_out, user[opts_out], sent[opts_out])
     kept = (sent <= first_out[user]) & (sent < days)
+    return Messages(**{name: values[kept] for name, values in vars(out).items()})
 
+
+def answered(
+    p: Parameters, people: People, *, user: Array, key: Array, campaign: Array, arm: Array, sent: Array
+) -> Messages:
+    """Messages (one element each; `sent` in days of the log) and what users make of them: the stated response.
+
+    An arm adds a chance of a visit within `messages.within_days`, by the state the user is in, or keeps her away.
+    Nothing comes of a hold-out, or of who is gone or not yet registered.
+    """
+    m = p.messages
+    alive = (sent < people.gone[user]) & (sent >= people.registered[user])
+    treated = (arm != HOLD_OUT) & alive
+    drifting = people.drifting(user, sent)
+    leave = m.opt_out * people.factor(user, sent, "opt_out")
+    opts_out = treated & (dice.uniform(key, "opt out") < leave)
     effect = response_of(p)[np.where(drifting, people.cause[user], 0), arm]
     effect = np.clip(effect * np.exp(0.4 * dice.normal(people.key, "response"))[user], -1, 0.95)
     drawn = dice.uniform(key, "responds")
@@ -60,7 +72,7 @@ def make_messages(p: Parameters, people: People, days: int) -> Messages:
     opens = (dice.uniform(key, "opens") < chance) & treated
     opened = sent + 0.01 + 0.25 * dice.exponential(key, "opened")
     opened = np.where(returns, sent + (returned - sent) * 0.9, opened)
-    out = Messages(
+    return Messages(
         user=user,
         key=key,
         campaign=campaign,
@@ -71,7 +83,6 @@ def make_messages(p: Parameters, people: People, days: int) -> Messages:
         returned=np.where(returns, returned, np.inf),
         quiet=treated & (drawn < -effect),
     )
-    return Messages(**{name: values[kept] for name, values in vars(out).items()})
 
 
 def quiet_days(p: Parameters, messages: Messages, users: int, days: int) -> Array:

@@ -168,6 +168,21 @@ class Survey:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What some users are after for a while, and how it shows."""
+
+    share: Share
+    idle: Share
+    days: Annotated[list[float], Within(1, 1000, 2)]
+    stage_days: Annotated[float, Within(1, 1000)]
+    every_days: Annotated[float, Within(0.5, 365)]
+    burst_days: Annotated[float, Within(1, 14)]
+    missed: Share
+    little: Share
+    looks: Share
+
+
+@dataclass(frozen=True)
 class Leaving:
     """How many leave, and why."""
 
@@ -222,6 +237,7 @@ class Parameters:
     friction: Friction
     messages: Messages
     survey: Survey
+    needs: Needs
     leaving: Leaving
     natural: Signs
     soft: Signs
@@ -236,7 +252,7 @@ def load(path: Path | None = None) -> Parameters:
     """The shipped parameters, with what a file overrides.
 
     Args:
-        path: a TOML file, or the name of another shipped one: `sparse` or `noisy`.
+        path: a TOML file, or the name of another shipped one: `sparse`, `noisy` or `needs`.
 
     Raises:
         UserError: the file cannot be read, or sets what is unknown or out of bounds.
@@ -291,6 +307,7 @@ def _checked(values: dict[str, Any], path: Path) -> Parameters:
     for name, (low, high) in (
         ("catalogue.cycle_days", done.catalogue.cycle_days),
         ("people.pause_days", done.people.pause_days),
+        ("needs.days", done.needs.days),
     ):
         if low > high:
             raise UserError(f"{path} sets {name} to [{low}, {high}]; write the lower bound first")

@@ -58,6 +58,11 @@ class People:
     signs: dict[str, Array]  # factor or added chance at the end of the drift, as it is for each user
     fall: Array
 
+    @property
+    def planned(self) -> "People":
+        """These people as they would live if nobody's contacts changed them."""
+        return self
+
     def fallen(self, user: Array, day: Array, left: str, lag: float = 0.0) -> Array:
         """What is left of a rate at a time: from 1 at the onset (and `lag` days) to its sign when gone."""
         begins = self.onset[user] + lag

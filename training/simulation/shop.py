@@ -18,8 +18,8 @@ from features.events.columns import (
     NOT_BY_USER,
     USER_ID,
 )
-from training.simulation import dice
-from training.simulation.catalogue import Catalogue, names
+from training.simulation import dice, needs
+from training.simulation.catalogue import Catalogue, named, names
 from training.simulation.messages import COUPON, Messages, make_messages, quiet_days
 from training.simulation.orders import Orders, add_orders, coupons_used, make_lines, make_orders
 from training.simulation.parameters import ARMS, CAUSES, Parameters
@@ -38,12 +38,23 @@ def start_of(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def make_events(p: Parameters, catalogue: Catalogue, people: People, days: int) -> pa.Table:
-    """The events of some users, sorted by user and time."""
-    messages = make_messages(p, people, days)
+def make_events(
+    p: Parameters, catalogue: Catalogue, people: People, days: int, messages: Messages | None = None
+) -> pa.Table:
+    """The events of some users, sorted by user and time.
+
+    Args:
+        messages: those of somebody else; None for the shop's own campaigns. Nothing that given messages cause lies
+            before them: nobody looks around before an order that they lead to.
+    """
+    given = messages is not None
+    messages = messages or make_messages(p, people, days)
     activity, here = season(p, days), present(people, days)
     orders = _orders(p, people, messages, activity, here)
-    visits = _visits(p, people, messages, orders, activity, here)
+    looks = dice.uniform(orders.key, "look around") < p.orders.look_around
+    if given:
+        looks &= ~np.isin(orders.key, _order_key(messages)[_led_to_order(p, people, messages)])
+    visits = _visits(p, people, messages, orders, looks, activity, here)
     lines = make_lines(p, catalogue, people, orders)
     coupon = coupons_used(p, messages, orders)
     rows = Rows()
@@ -56,7 +67,7 @@ def make_events(p: Parameters, catalogue: Catalogue, people: People, days: int) 
     shared = visits.columns(visit) | {"user_id": orders.user, "late": np.full(visit.size, -1)}
     add_orders(rows, p, catalogue, people, orders, lines, coupon, end[visit], shared)
     _add_messages(rows, messages)
-    _add_survey(rows, p, people, days)
+    _add_survey(rows, p, people.planned, days)
     return _sorted_table(rows, p, catalogue, people, days)
 
 
@@ -67,7 +78,7 @@ def _orders(p: Parameters, people: People, messages: Messages, activity: Array, 
     led = _led_to_order(p, people, messages)
     user = np.concatenate([own.user, messages.user[led]])
     day = np.concatenate([own.day + clock_time(p, people, own.user, key), messages.returned[led]])
-    key = np.concatenate([key, dice.child(messages.key[led], 0)])
+    key = np.concatenate([key, _order_key(messages)[led]])
     ends = np.minimum(people.gone - BEFORE_GONE, activity.size)
     lives = (day >= np.maximum(people.registered, 0)[user]) & (day < ends[user])
     return make_orders(people, user[lives], day[lives], key[lives])
@@ -78,13 +89,20 @@ def _led_to_order(p: Parameters, people: People, messages: Messages) -> Array:
     return np.isfinite(messages.returned) & buys
 
 
-def _visits(p: Parameters, people: People, messages: Messages, orders: Orders, activity: Array, here: Array) -> Visits:
-    """Visits to look around, to order, after a message, on the day of registration and, unknown, before it."""
+def _order_key(messages: Messages) -> Array:
+    """Of the order that each message may lead to."""
+    return dice.child(messages.key, 0)
+
+
+def _visits(
+    p: Parameters, people: People, messages: Messages, orders: Orders, looks: Array, activity: Array, here: Array
+) -> Visits:
+    """Visits to look around, to order, after a message, on the day of registration, for what is needed and, unknown,
+    before registering. `looks`: bool an order: another visit comes before it."""
     days = activity.size
     quiet = quiet_days(p, messages, people.number.size, days)
     user, day, number = visit_days(people, activity, here, quiet)
     key = dice.child(dice.child(dice.child(people.key[user], 3), day), number)
-    looks = dice.uniform(orders.key, "look around") < p.orders.look_around
     before = dice.child(orders.key, 2)
     earlier = orders.day - 0.2 - 2.8 * dice.uniform(before, "before")
     came = np.isfinite(messages.returned) & ~_led_to_order(p, people, messages)
@@ -96,6 +114,11 @@ def _visits(p: Parameters, people: People, messages: Messages, orders: Orders, a
         (messages.user[came], messages.returned[came], dice.child(messages.key[came], 1)),
         (new, people.registered[new] + 30 / 86_400, dice.child(people.key[new], 4)),
     ]
+    needed = needs.looks_of(p, people, days)
+    there = here[needed.user, needed.day]
+    when = needed.day + clock_time(p, people, needed.user, needed.key)
+    besides = sum(len(part[0]) for part in parts)
+    parts.append((needed.user[there], when[there], needed.key[there]))
     known = sum(len(part[0]) for part in parts)
     for time in range(2):  # a device looks around before its user registers
         key = dice.child(dice.child(people.key[new], 5), time)
@@ -104,9 +127,11 @@ def _visits(p: Parameters, people: People, messages: Messages, orders: Orders, a
     user, day, key = (np.concatenate([part[i] for part in parts]) for i in range(3))
     number = np.arange(user.size)
     order, stranger = np.where(number < orders.user.size, number, -1), number >= known
+    focus = np.full(user.size, -1)
+    focus[besides:known] = needed.group[there]
     begin, end = np.maximum(people.registered, 0)[user], np.minimum(people.gone, days)[user]
     lives = np.where(stranger, (day >= 0) & (day < begin), (day >= begin) & (day < end))
-    return make_visits(p, people, user[lives], day[lives], key[lives], order[lives], stranger[lives])
+    return make_visits(p, people, user[lives], day[lives], key[lives], order[lives], stranger[lives], focus[lives])
 
 
 def _add_messages(rows: Rows, messages: Messages) -> None:
@@ -151,10 +176,9 @@ def _sorted_table(rows: Rows, p: Parameters, catalogue: Catalogue, people: Peopl
     columns[ARRIVED_AT] = arrived[index]
     item = columns[ITEM_ID]
     columns[CATEGORY] = np.where(item >= 0, catalogue.group[item], columns[CATEGORY])
-    first, count = int(people.number[0]), people.number.size
     campaigns = int(columns["campaign_id"].max(initial=0)) + 1
     texts = {
-        USER_ID: names("u", count, first),
+        USER_ID: named("u", people.number.tolist()),
         KIND: pa.array(KINDS),
         ITEM_ID: names("i", catalogue.group.size),
         CATEGORY: pa.array(catalogue.categories),

@@ -9,6 +9,7 @@ import pyarrow as pa
 from features.events.columns import DAY
 from training.simulation import dice
 from training.simulation.catalogue import Catalogue, names
+from training.simulation.needs import NEEDS, STAGE, needs_of
 from training.simulation.parameters import ARMS, CAUSES, Parameters
 from training.simulation.people import EXPERIENCE, NONE, People, response_of
 
@@ -93,6 +94,23 @@ def states_table(people: People, start: int, days: int) -> pa.Table:
             "user_id": ids.take(pa.array(who[index])),
             "from": _instants(when[index], start),
             "state": pa.array(state[index].tolist(), pa.string()),
+        }
+    )
+
+
+def needs_table(p: Parameters, people: People, start: int, days: int) -> pa.Table:
+    """One row a user with a need that began within the log: which, from when until when, and when it moved on to the
+    next stage of life; null for what lies after the end of the log, and where there is no next stage."""
+    need = needs_of(p, people, days)
+    index = np.flatnonzero(need.needed)
+    moved = np.where((need.number == STAGE) & (need.turn < need.until), need.turn, np.inf)
+    return pa.table(
+        {
+            "user_id": names("u", people.number.size, int(people.number[0])).take(pa.array(index)),
+            "need": pa.array(NEEDS).take(pa.array(need.number[index])),
+            "from": _instants(need.begin[index], start),
+            "until": _instants(np.where(need.until < days, need.until, np.inf)[index], start),
+            "moved_at": _instants(np.where(moved < days, moved, np.inf)[index], start),
         }
     )
 

@@ -31,6 +31,7 @@ class Visits:
     device: Array  # the user's first or second, as a code: 2 x user + 0 or 1
     anonymous: Array  # bool: not logged in
     late: Array  # delay of its rows; -1 for none
+    focus: Array  # the group of goods it is about; -1 for none
 
     def columns(self, index: Array | slice = slice(None)) -> dict[str, Any]:
         """What the rows of these visits have in common."""
@@ -43,12 +44,18 @@ class Visits:
 
 
 def make_visits(
-    p: Parameters, people: People, user: Array, day: Array, key: Array, order: Array, stranger: Array
+    p: Parameters, people: People, user: Array, day: Array, key: Array, order: Array, stranger: Array, focus: Array
 ) -> Visits:
-    """Visits from their starts (`day`, in days of the log). `stranger`: before the user registered."""
+    """Visits from their starts (`day`, in days of the log).
+
+    Args:
+        stranger: bool: before the user registered.
+        focus: the group of goods that a visit is about; -1 for none.
+    """
     start = np.floor(day * DAY).astype(np.int64)
     sorted_ = np.lexsort((start, user))
-    user, start, key, order, stranger = (values[sorted_] for values in (user, start, key, order, stranger))
+    user, start, key, order = user[sorted_], start[sorted_], key[sorted_], order[sorted_]
+    stranger, focus = stranger[sorted_], focus[sorted_]
     ordinal = np.arange(user.size) - np.searchsorted(user, user, side="left")
     second = (dice.uniform(people.key, "two devices") < p.people.two_devices)[user]
     second &= dice.uniform(key, "device") < 0.35
@@ -65,6 +72,7 @@ def make_visits(
         device=2 * user + second,
         anonymous=stranger | unknown,
         late=np.where(late, delay, -1),
+        focus=focus,
     )
 
 
@@ -87,6 +95,8 @@ def add_visits(rows: Rows, p: Parameters, catalogue: Catalogue, people: People, 
     owner, ofday = user[at], day[at]
     shared = visits.columns(at)
     group = pick_group(p, catalogue, people, owner, ofday, key)
+    about = (visits.focus[at] >= 0) & (dice.uniform(key, "about the need") < p.needs.looks)
+    group = np.where(about, visits.focus[at], group)
     item = pick_item(p, catalogue, people, owner, ofday, group, key)
     lists = dice.uniform(key, "list") < v.lists
     page = np.where(lists, PAGES.index("list"), PAGES.index("detail"))
