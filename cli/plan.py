@@ -87,6 +87,8 @@ def plan(
     contacts = sorted((d for d in decided if d.decision.action == "contact"), key=lambda d: d.profile.user_id)
     write_table(out, table_of(COLUMNS, contacts))
     _tell(decided)
+    if not operator.recommends:
+        say("no recommender is deployed: the contacts have no items")
     cost = sum(d.decision.cost for d in contacts)
     gain = sum(d.decision.expected_gain or 0.0 for d in contacts)
     say(f"expected cost {cost:,.2f}; expected gain by the playbook's assumptions {gain:,.2f}")

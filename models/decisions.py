@@ -55,6 +55,11 @@ class Operator:
         self.audience = Audience(deployed.learned, deployed.operations, deployed.churn, self.directory)
         self._store, self._recommender = store, deployed.recommender
 
+    @property
+    def recommends(self) -> bool:
+        """Is there a recommender, so that contacts have items?"""
+        return self._recommender is not None
+
     @cached_property
     def _codes(self) -> CatalogueCodes | None:
         return None if self._recommender is None else CatalogueCodes(self._store, self._recommender)
@@ -79,7 +84,7 @@ class Operator:
         entries = [self.directory.entry(profile.user_id) for profile in profiles]
         decisions = decide(profiles, contacts, entries, as_of, self.operations.playbook, explain)
         decisions = [
-            _instead(one, STRANGER) if profile.stage == UNKNOWN and one.action == "contact" else one
+            _instead(one, STRANGER) if profile.stage == UNKNOWN else one
             for profile, one in zip(profiles, decisions, strict=True)
         ]
         items = self._items(timeline, as_of, decisions, language, sent)
@@ -113,7 +118,9 @@ class Operator:
         words, book = load_words(language), self.operations.playbook
         stage = _called(self.operations.stages.text(profile.stage), language)
         days = profile.days_since_purchase
-        told = ["never" if days is None else "bought", *(["leaving"] if profile.leaving == "about_to_leave" else [])]
+        told = ["never" if days is None else "bought"]
+        if profile.leaving == "about_to_leave":
+            told.append("leaving" if profile.risk == "high" else "alarm")
         steps = next(len(ladder.step) for ladder in book.ladder if ladder.name == decision.ladder)
         values: dict[str, float | str] = {"stage": stage, "days": days or 0.0, "chance": profile.probability or 0.0}
         values |= {"step": str(decision.step), "of": str(steps)}

@@ -43,10 +43,12 @@ class Ladder(Table):
 
     Attributes:
         returned_by: kinds of events that end it; by default whatever the user does in the shop.
-        again_after_days: from its last message until it may begin again, if `who` and trigger say so.
+        group: ladders of one group do not follow one another within their pauses, such as recalls by cause.
+        again_after_days: from its last message until it, or another of its group, may begin again.
     """
 
     name: Name
+    group: Name | None = None
     who: Who = Who()
     trigger: Trigger = Trigger()
     step: Annotated[tuple[Step, ...], Field(min_length=1)]

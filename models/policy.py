@@ -195,8 +195,11 @@ class _Rules:
             standing = climb.standing(profile, contact, entry, of_ladder, slow)
             if standing.reason == NO_MATCH and why is None:
                 continue
-            if busy and busy != ladder.name and standing.step == 1 and ladder.trigger.on == "state":
-                standing = Standing(None, UNDER_WAY, busy)
+            if standing.step == 1 and ladder.trigger.on == "state":
+                if busy and busy != ladder.name:
+                    standing = Standing(None, UNDER_WAY, busy)
+                elif sent and (sister := self._resting(climb, sent, slow)):
+                    standing = Standing(None, COOLING, f"{sister} was the last of its group")
             if why is not None:
                 detail = standing.detail or climb.misses(profile)
                 why.append(f"{ladder.name}: {standing.reason} ({detail})")
@@ -226,6 +229,12 @@ class _Rules:
             if due.number > 1 and self._step_blocked(profile, contact, entry, due) is None:
                 return climb.ladder.name
         return None
+
+    def _resting(self, climb: Climb, sent: Mapping[str, list[Message]], slow: float) -> str | None:
+        """Another ladder of the same group whose pause is not over."""
+        group = climb.ladder.group
+        sisters = (other for other in self._climbs if group and other.ladder.group == group and other is not climb)
+        return next((one.ladder.name for one in sisters if one.rests(sent.get(one.ladder.name, ()), slow)), None)
 
     def _slow(self, contact: Contacts, why: list[str] | None) -> float:
         """By how much the user's ladders slow down."""

@@ -67,6 +67,10 @@ class Climb:
         """What keeps a user from being one of `who`; "" if nothing does."""
         return self._matcher.misses(profile)
 
+    def rests(self, sent: Sequence[Message], slow: float) -> bool:
+        """Is the pause after this ladder's newest message not over?"""
+        return bool(sent) and self._today - self._calendar.date(sent[-1].ts) < ceil(self.ladder.pause * slow)
+
     def standing(
         self, profile: Profile, contact: Contacts, entry: Entry, sent: Sequence[Message], slow: float
     ) -> Standing:

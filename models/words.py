@@ -16,6 +16,7 @@ Language = Literal["en", "zh"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
 WHOLE = {"orders", "lines", "sessions", "visits", "events", "views", "items", "categories", "messages", "coupons"}
 ONCE = WHOLE | {"days", "pieces", "minutes", "currency"}  # units that an English norm need not say again
+BARE = "bare"  # no unit: the text around the number says what it is
 _HOLE = re.compile(r"\{(\w+)(?::([^{}]*))?\}")
 _WINDOW = re.compile(r"_(\d+)d$")
 
@@ -72,15 +73,15 @@ class Words:
         if {"value", "of", "usual"} <= numbers.keys():
             out["expected"] = numbers["of"] * numbers["usual"]
             out["share"] = numbers["value"] / numbers["of"] if numbers["of"] else 0.0
-        return self._first_letter(self._filled(self.texts["evidence"][name], out, "events"))
+        return self._first_letter(self._filled(self.texts["evidence"][name], out, BARE))
 
     def offer(self, name: str, values: Mapping[str, float | str]) -> str:
         """Why an item is offered."""
-        return self._filled(self.texts["offers"][name], values, "events")
+        return self._filled(self.texts["offers"][name], values, BARE)
 
     def plan(self, name: str, values: Mapping[str, float | str]) -> str:
         """A part of why a user is contacted."""
-        return self._filled(self.texts["plan"][name], values, "events")
+        return self._filled(self.texts["plan"][name], values, BARE)
 
     def answer(self, said: str) -> str:
         """What a survey answer says."""
@@ -88,7 +89,7 @@ class Words:
 
     def filled(self, text: str, values: Mapping[str, float | str]) -> str:
         """A text of another file with its holes filled in, by the rules of this one's."""
-        return self._filled(text, values, "events")
+        return self._filled(text, values, BARE)
 
     def _filled(self, text: str, values: Mapping[str, float | str], unit: str) -> str:
         def fill(hole: re.Match[str]) -> str:
@@ -99,6 +100,8 @@ class Words:
                 return self._formed(value, form, unit, hole.start() == 0)
             if hole.group(1) not in ("value", "usual"):
                 return rounded(value, "days" if "days" in hole.group(1) else "events")
+            if unit == BARE:
+                return rounded(value, "events")
             return self._bare(value, unit) if hole.group(1) == "usual" else self._amount(value, unit)
 
         return _HOLE.sub(fill, text)

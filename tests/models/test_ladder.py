@@ -84,7 +84,7 @@ def test_killed_and_run_again_the_plan_is_the_same(tmp_path: Path) -> None:
     assert whole[half] == killed
     assert world.plan(moment) == whole
     planned = sendings(whole, moment)
-    assert len(planned) > 10
+    assert len(planned) >= 5
     world.send(planned[::2])  # so far the sender came before it was killed too
     again = sendings(world.plan(moment + 1), moment + 1)
     assert [message.contact_id for message in again] == [message.contact_id for message in planned[1::2]]

@@ -195,6 +195,20 @@ def test_no_other_ladder_for_a_state_begins_while_one_is_under_way() -> None:
         assert brief(ask(playbook, messages=sent(("recall/1", 2)), last=seen(1))) == ("step due", "win_back", 1)
 
 
+def test_who_returned_is_not_recalled_at_once_by_another_ladder_of_the_group() -> None:
+    by_cause = RECALL.replace('name = "recall"', 'name = "repair"\ngroup = "recall"').replace(
+        'stages = ["dormancy"]', 'stages = ["dormancy"], causes = ["experience"]'
+    )
+    both = by_cause + RECALL.replace('name = "recall"', 'name = "recall"\ngroup = "recall"')
+    asked: dict[str, Any] = {"messages": sent(("repair/1", 4)), "last": seen(2)}
+    for profile in (dormant(cause="experience"), dormant(cause="soft")):
+        assert ask(book(both), profile, **asked).reason in ("returned", "cooling down")
+        later: dict[str, Any] = {"messages": sent(("repair/1", 20)), "last": seen(18)}  # the pause is over
+        assert ask(book(both), profile, **later).reason == "step due"
+    apart = by_cause.replace('group = "recall"\n', "") + RECALL
+    assert brief(ask(book(apart), dormant(cause="soft"), **asked)) == ("step due", "recall", 1)
+
+
 def test_the_first_ladder_in_the_file_comes_first() -> None:
     other = RECALL.replace('"recall"', '"first"').replace('who = { stages = ["dormancy"] }', "")
     assert ask(book(RECALL + other)).ladder == "recall"

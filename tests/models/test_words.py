@@ -122,3 +122,12 @@ def test_texts_are_of_signals_that_are_there() -> None:
     bases = {re.sub(r"_\d+d$", "", signal.name) for signal in all_signals()}
     written = {name.removesuffix(".early") for name in ENGLISH.texts["reasons"]}
     assert written <= bases | {"overdue_spreads", "orders_decayed"}
+
+
+def test_numbers_in_chinese_sentences_have_one_measure_word():
+    chinese = words.load("zh")
+    said = [
+        chinese.evidence(name, value=2.0, of=5.0, usual=0.1, visits="4", said="") for name in chinese.texts["evidence"]
+    ]
+    assert any("2 次" in text for text in said)
+    assert not [text for text in said if re.search(r"\d (次|秒|件|天|单|条) ?(次|秒|件|天|单|条)", text)]
